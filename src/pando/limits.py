@@ -1,0 +1,89 @@
+"""Every bound of the system, with its reason. Settings may lower or raise those that users care about.
+
+Relations between limits are asserted when this module is imported.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# Requests
+BODY_SIZE_BYTES_MAX = 32 * MIB
+"""Largest request body; several times a sensible batch, far below what hurts a web process."""
+RESPONSE_SIZE_BYTES_MAX = 10 * MIB
+"""Largest result of one statement (sqld's figure)."""
+SQL_SIZE_BYTES_MAX = 1 * MIB
+"""Longest statement text."""
+PIPELINE_REQUESTS_MAX = 10_000
+"""Most requests in one pipeline, and most steps in one batch: bounds the time the writer is held."""
+STORED_SQL_MAX = 150
+"""Stored SQL texts of one stream (sqld: 50 over HTTP, 150 over WebSocket)."""
+
+# Connections of a node
+CONNECTIONS_MAX = 8192
+"""Open client connections of one node; past it the longest idle one is told to go."""
+STREAMS_MAX = 10_000
+"""Open Hrana streams of one web process."""
+STREAM_IDLE_S = 60.0
+"""A stream without an open transaction is forgotten after this time without a request."""
+
+# Writer
+WRITE_QUEUE_MAX = 2048
+"""Commands waiting for one database's writer; more are refused with OVERLOADED."""
+GROUP_COMMANDS_MAX = 512
+"""Commands in one group commit: bounds what is lost in work when a group has to be run again one by one."""
+INLINE_BUDGET_S = 0.005
+"""A command that runs longer than this on the event loop is rolled back and run again in a thread."""
+STATEMENT_TIME_S = 30.0
+"""Longest run of one statement."""
+TRANSACTION_TIME_S = 5.0
+"""How long an interactive transaction may hold the writer while others wait (sqld's figure)."""
+PROGRESS_STEPS = 1000
+"""SQLite virtual machine steps between two looks at the clock: about 20 microseconds."""
+
+# Log and WAL
+SEGMENT_SIZE_BYTES_MAX = 32 * MIB
+"""A log segment is closed when it has grown past this."""
+LOG_SIZE_BYTES_MAX = 1024 * MIB
+"""Retained log of one database; older segments go, replicas further behind take a snapshot."""
+ENTRY_SIZE_BYTES_MAX = 0x7FFF_FFFF
+"""Longest log entry (one LTX file); what is longer is a snapshot and travels as a file."""
+WAL_PAGES_CHECKPOINT = 4096
+"""WAL frames after which a checkpoint is scheduled."""
+WAL_PAGES_RESTART = 16384
+"""WAL frames after which the writer waits a moment to let the WAL start anew."""
+
+# Databases
+OPEN_DATABASES_MAX = 256
+"""Databases open at once in a store process; the least recently used is closed."""
+DATABASES_MAX = 100_000
+"""Databases of a node."""
+
+# Replication
+LINK_FRAME_BYTES_MAX = 64 * MIB
+"""Longest message between processes or nodes."""
+SEND_BATCH_BYTES = 1 * MIB
+"""Log bytes in one message while a replica catches up."""
+SNAPSHOT_CHUNK_BYTES = 256 * KIB
+"""Snapshot bytes in one message."""
+LINKS_MAX = 1024
+"""Links (web processes, replicas, peers) that a store process accepts."""
+LINK_AUTH_S = 5.0
+"""A link that has not proved that it knows the secret by then is closed."""
+HEARTBEAT_S = 1.0
+"""Both ends of a link between nodes say something at least this often."""
+LINK_SILENCE_S = 5.0
+"""A link that was silent for longer is taken for dead."""
+
+# Waiting
+BOOKMARK_WAIT_S = 2.0
+"""How long a read waits for its bookmark before it is forwarded or refused."""
+QUORUM_WAIT_S = 5.0
+"""How long a quorum write waits for a majority."""
+
+assert INLINE_BUDGET_S < STATEMENT_TIME_S
+assert WAL_PAGES_CHECKPOINT < WAL_PAGES_RESTART
+assert HEARTBEAT_S * 3 <= LINK_SILENCE_S
+assert SEND_BATCH_BYTES < LINK_FRAME_BYTES_MAX
+assert SEGMENT_SIZE_BYTES_MAX < LOG_SIZE_BYTES_MAX
