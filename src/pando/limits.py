@@ -13,12 +13,19 @@ BODY_SIZE_BYTES_MAX = 32 * MIB
 """Largest request body; several times a sensible batch, far below what hurts a web process."""
 RESPONSE_SIZE_BYTES_MAX = 10 * MIB
 """Largest result of one statement (sqld's figure)."""
+RUN_SIZE_BYTES_MAX = 32 * MIB
+"""Largest results of one pipeline together (sqld's figure); must fit a link's frame."""
 SQL_SIZE_BYTES_MAX = 1 * MIB
 """Longest statement text."""
 PIPELINE_REQUESTS_MAX = 10_000
 """Most requests in one pipeline, and most steps in one batch: bounds the time the writer is held."""
 STORED_SQL_MAX = 150
 """Stored SQL texts of one stream (sqld: 50 over HTTP, 150 over WebSocket)."""
+
+STATEMENTS_CACHED_MAX = 1000
+"""Classified statements kept per connection."""
+STATEMENT_CACHED_CHARS_MAX = 16 * KIB
+"""Longest text that is kept classified: with the above at most 16 MiB per connection."""
 
 # Connections of a node
 CONNECTIONS_MAX = 8192
@@ -67,6 +74,24 @@ SEND_BATCH_BYTES = 1 * MIB
 """Log bytes in one message while a replica catches up."""
 SNAPSHOT_CHUNK_BYTES = 256 * KIB
 """Snapshot bytes in one message."""
+LINK_BACKLOG_BYTES_MAX = 4 * LINK_FRAME_BYTES_MAX
+"""Unsent bytes of one link; a receiver that lets more pile up is cut off."""
+SEND_WINDOW_BYTES = 4 * MIB
+"""Log bytes of one database that a replica has been sent and has not fsynced yet: 1 ms of round trip at 4 GB/s."""
+LINK_WINDOW_BYTES = 16 * MIB
+"""Catch-up and snapshot bytes of all databases of one replica that are sent, or being read, and not confirmed."""
+LINK_IN_FLIGHT_BYTES_MAX = 32 * MIB
+"""As above with live entries; past it a live entry is not sent but read from the log later."""
+WIRE_ENTRY_BYTES_MAX = 48 * MIB
+"""Longest log entry that travels as an entry (it must fit a frame with room to spare); past it a snapshot is sent."""
+LOG_READS_PER_LINK_MAX = 2
+"""Log reads under way for one replica: each may give one entry of any length."""
+SNAPSHOTS_PER_LINK_MAX = 2
+"""Snapshots on their way to one replica at once: bounds the files in its `tmp` directory."""
+RECONNECT_S_MIN = 0.05
+"""First pause before a replica connects again; doubled each time, with jitter."""
+RECONNECT_S_MAX = 5.0
+"""Longest pause before a replica connects, or asks for a database, again."""
 LINKS_MAX = 1024
 """Links (web processes, replicas, peers) that a store process accepts."""
 LINK_AUTH_S = 5.0
@@ -79,6 +104,8 @@ LINK_SILENCE_S = 5.0
 # Waiting
 BOOKMARK_WAIT_S = 2.0
 """How long a read waits for its bookmark before it is forwarded or refused."""
+QUORUM_WAITERS_MAX = 4096
+"""Commits of one database that wait for a majority at once; more are refused with OVERLOADED."""
 QUORUM_WAIT_S = 5.0
 """How long a quorum write waits for a majority."""
 
@@ -86,4 +113,7 @@ assert INLINE_BUDGET_S < STATEMENT_TIME_S
 assert WAL_PAGES_CHECKPOINT < WAL_PAGES_RESTART
 assert HEARTBEAT_S * 3 <= LINK_SILENCE_S
 assert SEND_BATCH_BYTES < LINK_FRAME_BYTES_MAX
+assert SEND_BATCH_BYTES <= SEND_WINDOW_BYTES <= LINK_WINDOW_BYTES <= LINK_IN_FLIGHT_BYTES_MAX
+assert RESPONSE_SIZE_BYTES_MAX <= RUN_SIZE_BYTES_MAX < LINK_FRAME_BYTES_MAX
+assert WIRE_ENTRY_BYTES_MAX < LINK_FRAME_BYTES_MAX
 assert SEGMENT_SIZE_BYTES_MAX < LOG_SIZE_BYTES_MAX

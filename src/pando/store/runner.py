@@ -1,0 +1,533 @@
+"""Runs requests on one apsw connection, strictly in order, and translates apsw's errors at this one boundary.
+
+Who owns the connection says through a `TransactionControl` what BEGIN, COMMIT and the rest mean: really run
+(`PlainControl`), or emulated inside a group transaction. Time limits and cancellation work through one progress
+handler. Not here: queues, threads, durability (see `pando.store.writer`), JSON (see `pando.sql.messages`).
+
+Statements are atomic (SQLite's doing). One that returns rows of its own changes (RETURNING) runs in a savepoint, since
+its rows may turn out unreadable or too many after the changes were made.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, Protocol
+
+import apsw
+import msgspec
+
+from pando import limits
+from pando.clock import Clock
+from pando.errors import PandoError, ResponseTooLarge, SqlError, invariant
+from pando.store.requests import (
+    And,
+    Autocommit,
+    Batch,
+    BatchResult,
+    Condition,
+    Describe,
+    Described,
+    Done,
+    Execute,
+    Failure,
+    GetAutocommit,
+    IsAutocommit,
+    Not,
+    Or,
+    Request,
+    Result,
+    Statement,
+    StatementResult,
+    StepError,
+    StepOk,
+    Value,
+)
+from pando.store.requests import Sequence as SequenceRequest
+from pando.store.statements import CONTROL_KINDS, StatementInfo, StatementKind, Statements, Verb, sqlite_failure
+
+RETURNING_SAVEPOINT: Final = '"pando returning"'
+
+
+class Limit(enum.Enum):
+    """Why a run was stopped."""
+
+    BUDGET = "budget"
+    """The deadline given to `run`."""
+    STATEMENT_TIME = "statement time"
+    """One statement took longer than the options allow."""
+    CANCELLED = "cancelled"
+
+
+class Interrupted(PandoError):
+    """A statement was stopped by the progress handler; if it wrote inside a transaction, that is rolled back."""
+
+    code = "INTERRUPTED"
+
+    def __init__(self, limit: Limit) -> None:
+        super().__init__(f"the run was stopped: {limit.value}")
+        self.limit = limit
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Tell whether nobody waits for the answer any more."""
+        return self.limit is Limit.CANCELLED
+
+
+class TransactionLost(PandoError):
+    """A failing statement took the open transaction with it: RAISE(ROLLBACK), OR ROLLBACK, disk full, I/O error."""
+
+    code = "TRANSACTION_LOST"
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class TransactionControl(Protocol):
+    """What the owner of the connection makes of transactions.
+
+    Methods may raise apsw.Error and SqlError, both become failures; anything else passes through `run`.
+    """
+
+    def is_autocommit(self) -> bool:
+        """Tell whether the client has no transaction open."""
+        ...
+
+    def begin(self, info: StatementInfo) -> None:
+        """Do BEGIN; `info.begin_mode` says how."""
+        ...
+
+    def commit(self, info: StatementInfo) -> None:
+        """Do COMMIT."""
+        ...
+
+    def rollback(self, info: StatementInfo) -> None:
+        """Do ROLLBACK."""
+        ...
+
+    def savepoint(self, info: StatementInfo, sql: str) -> None:
+        """Do SAVEPOINT, RELEASE or ROLLBACK TO, as `info.kind` says; `sql` is the statement."""
+        ...
+
+    def before(self, info: StatementInfo) -> None:
+        """Called before each statement that is no transaction control and does something."""
+        ...
+
+    def after(self, info: StatementInfo) -> None:
+        """Called after each of these that succeeded, unless it only read."""
+        ...
+
+
+class PlainControl:
+    """Transactions as SQLite has them."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        *,
+        feed: Callable[[StatementInfo], None] | None = None,
+        goes_on_after_loss: bool = False,
+    ) -> None:
+        """`goes_on_after_loss`: a lost transaction is just a failure, later requests run without it, as in SQLite."""
+        self._connection = connection
+        self._feed = feed
+        self.goes_on_after_loss = goes_on_after_loss
+
+    def is_autocommit(self) -> bool:
+        """Tell whether no transaction is open."""
+        return not self._connection.in_transaction
+
+    def begin(self, info: StatementInfo) -> None:
+        """Run BEGIN."""
+        self._connection.execute(info.sql)
+
+    def commit(self, info: StatementInfo) -> None:
+        """Run COMMIT."""
+        self._connection.execute(info.sql)
+
+    def rollback(self, info: StatementInfo) -> None:
+        """Run ROLLBACK."""
+        self._connection.execute(info.sql)
+
+    def savepoint(self, info: StatementInfo, sql: str) -> None:
+        """Run SAVEPOINT, RELEASE or ROLLBACK TO."""
+        self._connection.execute(sql)
+
+    def before(self, info: StatementInfo) -> None:
+        """Allow everything."""
+
+    def after(self, info: StatementInfo) -> None:
+        """Let the change feed, if there is one, write down what the statement changed."""
+        if self._feed is not None:
+            self._feed(info)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerOptions:
+    """Bounds of a run."""
+
+    statement_time_s: float = limits.STATEMENT_TIME_S
+    progress_steps: int = limits.PROGRESS_STEPS
+    result_bytes_max: int = limits.RESPONSE_SIZE_BYTES_MAX
+    """Rows of one statement, about as long as they are in JSON."""
+    run_bytes_max: int = limits.RUN_SIZE_BYTES_MAX
+    """Rows of all statements of a run."""
+
+
+_ROWS_FIRST = 64
+"""Rows taken before their size is looked at."""
+_ROWS_STEP_MAX = 4096
+_CELL_BYTES = 24
+"""JSON around a value: `{"type":"integer","value":""},` is a little longer."""
+
+Args = tuple[Value, ...]
+
+_measure = msgspec.msgpack.Encoder(decimal_format="number").encode
+
+_READ: Final = StatementKind.READ
+
+
+class Runner:
+    """Executes requests on one connection. One thread at a time."""
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        statements: Statements,
+        clock: Clock,
+        options: RunnerOptions | None = None,
+    ) -> None:
+        self._connection = connection
+        self._statements = statements
+        self._monotonic = clock.monotonic
+        self._options = options or RunnerOptions()
+        self._cursor = connection.cursor()
+        self._bytes_left = self._options.run_bytes_max
+        self._deadline = math.inf
+        self._statement_deadline = math.inf
+        self._is_cancelled: Callable[[], bool] | None = None
+        self._hit: Limit | None = None
+        self._scoped: dict[str, Any] = {}
+        self._statement_time_s = self._options.statement_time_s
+        self._watches_schema = statements.watches_schema
+        connection.set_progress_handler(self._look, self._options.progress_steps, id=self)
+
+    def run(
+        self,
+        requests: Sequence[Request],
+        control: TransactionControl,
+        *,
+        deadline: float = math.inf,
+        is_cancelled: Callable[[], bool] | None = None,
+    ) -> list[Result]:
+        """Run requests in order, errors as results. `deadline` is on the clock's monotonic scale.
+
+        Raises Interrupted, TransactionLost, and whatever else the control raises. `is_cancelled` is asked while
+        statements run and may be set from another thread.
+        """
+        self._deadline, self._is_cancelled, self._hit = deadline, is_cancelled, None
+        self._bytes_left = self._options.run_bytes_max
+        if self._statements.is_suspect:
+            self._statements.refresh()
+        try:
+            results: list[Result] = []
+            for request in requests:
+                if type(request) is Execute:
+                    results.append(self._statement(request.statement, control))
+                else:
+                    results.append(self._other(request, control))
+            return results
+        finally:
+            self._deadline = self._statement_deadline = math.inf
+            self._is_cancelled = None
+            if self._scoped:
+                self._put_back()
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def _look(self) -> bool:
+        """Stop the running statement if a limit is hit; called by SQLite every `progress_steps` steps."""
+        now = self._monotonic()
+        if now >= self._statement_deadline:
+            self._hit = Limit.STATEMENT_TIME
+        elif now >= self._deadline:
+            self._hit = Limit.BUDGET
+        elif self._is_cancelled is not None and self._is_cancelled():
+            self._hit = Limit.CANCELLED
+        else:
+            return False
+        return True
+
+    # -- statements -----------------------------------------------------------------------------------------------
+
+    def _statement(self, statement: Statement, control: TransactionControl) -> StatementResult | Failure:
+        """Run one statement: the hot path."""
+        was_open = self._connection.in_transaction
+        try:
+            started = self._monotonic()
+            self._statement_deadline = started + self._statement_time_s
+            info = self._statements.get(statement.sql)
+            if info.parameters or statement.args or statement.named_args:
+                args = _bind(info.parameters, statement)
+            else:
+                args = ()
+            if info.kind is not _READ:
+                return self._change(info, args, statement.want_rows, control, started)
+            control.before(info)
+            rows, count = self._rows(info, args, statement.want_rows)
+            if self._watches_schema and self._statements.schema_moved():
+                info = self._statements.get(statement.sql)
+                rows, count = self._rows(info, args, statement.want_rows)
+            duration_ms = (self._monotonic() - started) * 1000.0
+            return StatementResult(info.columns, rows, 0, None, count, 0, duration_ms)
+        except (SqlError, apsw.Error, ResponseTooLarge) as error:
+            return self._failure(error, control, was_open)
+
+    def _change(
+        self, info: StatementInfo, args: Args, want_rows: bool, control: TransactionControl, started: float
+    ) -> StatementResult:
+        """Run a statement that does more than read."""
+        kind = info.kind
+        if kind in CONTROL_KINDS:
+            self._control(info, control)
+            return StatementResult((), [], duration_ms=(self._monotonic() - started) * 1000.0)
+        if kind is StatementKind.NOTHING:
+            return StatementResult(info.columns, list(info.answer) if want_rows else [])
+        control.before(info)
+        if info.scoped_pragma:
+            self._remember(info.scoped_pragma)
+        rows: list[tuple[Value, ...]] = []
+        count = 0
+        if info.columns:
+            rows, count = self._returning(info, args, want_rows)
+        else:
+            self._start(info, args)
+        changed, rowid = 0, None
+        if info.verb is not Verb.OTHER:
+            changed = self._connection.changes()
+            if info.verb is Verb.INSERT:
+                rowid = self._connection.last_insert_rowid()
+        elif info.changes_schema:
+            self._statements.schema_changed_here()
+        control.after(info)
+        duration_ms = (self._monotonic() - started) * 1000.0
+        return StatementResult(info.columns, rows, changed, rowid, count, changed, duration_ms)
+
+    def _control(self, info: StatementInfo, control: TransactionControl) -> None:
+        kind = info.kind
+        if kind is StatementKind.BEGIN:
+            control.begin(info)
+        elif kind is StatementKind.COMMIT:
+            control.commit(info)
+        elif kind is StatementKind.ROLLBACK:
+            control.rollback(info)
+        else:
+            control.savepoint(info, info.sql)
+        if self._statements.is_suspect:
+            self._statements.refresh()
+
+    def _start(self, info: StatementInfo, args: Args) -> apsw.Cursor:
+        """Bind and step once; raises apsw.Error, SqlError for values that SQLite cannot hold."""
+        try:
+            return self._cursor.execute(info.sql, args)
+        except OverflowError as error:
+            raise _bad_args("an integer does not fit into 64 bits") from error
+        except UnicodeEncodeError as error:
+            raise _bad_args("a text holds a lone surrogate, which UTF-8 cannot encode") from error
+
+    def _rows(self, info: StatementInfo, args: Args, want_rows: bool) -> tuple[list[tuple[Value, ...]], int]:
+        """Step a statement to its end; gives its rows and how many there were."""
+        cursor: Any = self._start(info, args)
+        try:
+            if not want_rows:
+                return [], sum(1 for _ in cursor)
+            rows = list(islice(cursor, _ROWS_FIRST))
+            if rows:
+                self._take(rows, len(info.columns), cursor)
+            return rows, len(rows)
+        except UnicodeDecodeError as error:
+            self._drop_cursor()
+            raise _not_text() from error
+        except (ResponseTooLarge, apsw.Error):
+            self._drop_cursor()
+            raise
+
+    def _drop_cursor(self) -> None:
+        """Leave a statement in the middle: until it is reset it would hold its snapshot."""
+        self._cursor.close(force=True)
+        self._cursor = self._connection.cursor()
+
+    def _take(self, rows: list[tuple[Value, ...]], columns: int, cursor: Any) -> None:  # noqa: ANN401
+        """Count the size of the first rows, then fetch the others in steps fitted to what is left of the limit."""
+        allowed = min(self._options.result_bytes_max, self._bytes_left)
+        size = len(_measure(rows)) + _CELL_BYTES * columns * len(rows)
+        chunk, step = rows, _ROWS_FIRST
+        while size <= allowed and len(chunk) == step:
+            step = max(1, min(_ROWS_STEP_MAX, step * 2, (allowed - size) * len(rows) // size + 1))
+            chunk = list(islice(cursor, step))
+            size += len(_measure(chunk)) + _CELL_BYTES * columns * len(chunk)
+            rows.extend(chunk)
+        if size > allowed:
+            raise ResponseTooLarge(
+                f"the rows are larger than {allowed} bytes together; ask for fewer with LIMIT, or for fewer columns"
+            )
+        self._bytes_left -= size
+
+    def _returning(self, info: StatementInfo, args: Args, want_rows: bool) -> tuple[list[tuple[Value, ...]], int]:
+        """Run a statement that changes and gives rows, so that neither happens without the other."""
+        execute = self._connection.execute
+        execute(f"SAVEPOINT {RETURNING_SAVEPOINT}")
+        try:
+            result = self._rows(info, args, want_rows)
+            execute(f"RELEASE {RETURNING_SAVEPOINT}")
+        except (SqlError, apsw.Error, ResponseTooLarge):
+            if self._connection.in_transaction:
+                execute(f"ROLLBACK TO {RETURNING_SAVEPOINT}")
+                execute(f"RELEASE {RETURNING_SAVEPOINT}")
+            raise
+        return result
+
+    # -- failures and settings ------------------------------------------------------------------------------------
+
+    def _failure(
+        self, error: SqlError | apsw.Error | ResponseTooLarge, control: TransactionControl, was_open: bool
+    ) -> Failure:
+        """Translate; raises Interrupted, or TransactionLost if the open transaction is gone."""
+        if isinstance(error, apsw.InterruptError):
+            raise Interrupted(self._hit or Limit.CANCELLED) from error
+        failure = failure_of(sqlite_failure(error) if isinstance(error, apsw.Error) else error)
+        if was_open and not self._connection.in_transaction:
+            self._statements.expire()
+            if not getattr(control, "goes_on_after_loss", False):
+                raise TransactionLost(failure) from error
+        return failure
+
+    def _remember(self, name: str) -> None:
+        if name not in self._scoped:
+            self._scoped[name] = self._connection.pragma(name)
+
+    def _put_back(self) -> None:
+        """Undo settings of the connection; inside a transaction SQLite would ignore that, so later then."""
+        if not self._connection.in_transaction:
+            while self._scoped:
+                self._connection.pragma(*self._scoped.popitem())
+
+    # -- other requests -------------------------------------------------------------------------------------------
+
+    def _other(self, request: Request, control: TransactionControl) -> Result:
+        if isinstance(request, Batch):
+            return self._batch(request, control)
+        if isinstance(request, SequenceRequest):
+            return self._sequence(request, control)
+        if isinstance(request, Describe):
+            return self._describe(request, control)
+        invariant(isinstance(request, GetAutocommit), "every kind of request is known", request=type(request))
+        return Autocommit(control.is_autocommit())
+
+    def _batch(self, batch: Batch, control: TransactionControl) -> BatchResult:
+        done = BatchResult([], [])
+        for step in batch.steps:
+            outcome: StatementResult | Failure | None = None
+            if step.condition is None or _holds(step.condition, done, control):
+                outcome = self._statement(step.statement, control)
+            done.results.append(outcome if isinstance(outcome, StatementResult) else None)
+            done.errors.append(outcome if isinstance(outcome, Failure) else None)
+        return done
+
+    def _sequence(self, request: SequenceRequest, control: TransactionControl) -> Done | Failure:
+        for sql in self._statements.split(request.sql):
+            described = self._describe(Describe(sql), control)
+            if isinstance(described, Failure):
+                return described
+            nulls = (None,) * len(described.parameters)
+            result = self._statement(Statement(sql, nulls, want_rows=False), control)
+            if isinstance(result, Failure):
+                return result
+        return Done()
+
+    def _describe(self, request: Describe, control: TransactionControl) -> Described | Failure:
+        was_open = self._connection.in_transaction
+        try:
+            info = self._statements.get(request.sql)
+            if self._watches_schema and self._statements.schema_moved():
+                info = self._statements.get(request.sql)
+        except (SqlError, apsw.Error) as error:
+            return self._failure(error, control, was_open)
+        return Described(info.parameters, info.columns, info.is_explain, info.is_readonly)
+
+
+def failure_of(error: PandoError) -> Failure:
+    """Give the result that tells a client of an error."""
+    return Failure(error.message, error.code, getattr(error, "extended_code", None))
+
+
+def _not_text() -> SqlError:
+    return SqlError(
+        "SQLite error: a text value is not valid UTF-8; select it with CAST(... AS BLOB)",
+        code="SQLITE_MISMATCH",
+        extended_code="SQLITE_MISMATCH",
+    )
+
+
+def _bad_args(reason: str, code: str = "ARGS_INVALID") -> SqlError:
+    return SqlError(f"Arguments do not match SQL parameters: {reason}", code=code)
+
+
+def _bind(parameters: tuple[str | None, ...], statement: Statement) -> Args:
+    """Bring arguments into the order of the parameters; raises SqlError unless they fit exactly."""
+    args = statement.args
+    if statement.named_args:
+        if args:
+            raise SqlError(
+                "Specifying both positional and named arguments is not supported",
+                code="ARGS_BOTH_POSITIONAL_AND_NAMED",
+            )
+        return _bind_named(parameters, statement.named_args)
+    if len(args) != len(parameters):
+        raise _bad_args(f"the statement has {len(parameters)} parameters, {len(args)} arguments were given")
+    return args
+
+
+def _bind_named(parameters: tuple[str | None, ...], named: tuple[tuple[str, Value], ...]) -> Args:
+    values = dict(named)
+    result: list[Value] = []
+    used: set[str] = set()
+    for index, parameter in enumerate(parameters, start=1):
+        name = next((form for form in _name_forms(parameter) if form in values), None)
+        if name is None:
+            raise _bad_args(f"value for parameter {parameter or index} not found")
+        used.add(name)
+        result.append(values[name])
+    if len(used) != len(values):
+        surplus = sorted(values.keys() - used)
+        raise _bad_args(f"the statement has no parameter {surplus[0][:80]!r}")
+    return tuple(result)
+
+
+def _name_forms(parameter: str | None) -> tuple[str, ...]:
+    return () if parameter is None else (parameter, parameter[1:])
+
+
+def _holds(condition: Condition, done: BatchResult, control: TransactionControl) -> bool:
+    """Evaluate a step's condition. `error(n)` is "not ok(n)", also for a skipped step, as sqld has it."""
+    if isinstance(condition, StepOk):
+        return _is_ok(condition.step, done)
+    if isinstance(condition, StepError):
+        return not _is_ok(condition.step, done)
+    if isinstance(condition, Not):
+        return not _holds(condition.condition, done, control)
+    if isinstance(condition, And):
+        return all(_holds(each, done, control) for each in condition.conditions)
+    if isinstance(condition, Or):
+        return any(_holds(each, done, control) for each in condition.conditions)
+    invariant(isinstance(condition, IsAutocommit), "every kind of condition is known", condition=type(condition))
+    return control.is_autocommit()
+
+
+def _is_ok(step: int, done: BatchResult) -> bool:
+    invariant(0 <= step < len(done.results), "a condition names an earlier step", step=step)
+    return done.results[step] is not None
