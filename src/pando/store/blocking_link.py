@@ -1,0 +1,114 @@
+"""A link for a process without an event loop: the same frames as `pando.store.link`, on a blocking socket.
+
+Reads take what is there and never wait; writes wait for the other side, with a limit. Not here: when to read (the
+caller polls `fileno`), reconnecting.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+
+import msgspec
+
+from pando import limits
+from pando.errors import NotReady
+from pando.store.handshake import HANDSHAKE_DECODER, Dialer
+from pando.store.link import HEADER_BYTES, Decoder, encode_frame
+
+_READ_BYTES: Final = 256 * limits.KIB
+_SEND_LIMIT_S: Final = 10.0
+"""How long the other side may leave a frame unread before it is taken for dead."""
+
+
+class LinkLost(NotReady):
+    """The link is no more; make another one."""
+
+    code = "LINK_LOST"
+
+
+class BlockingLink:
+    """One end of a link on a connected stream socket; every method raises LinkLost once it is broken."""
+
+    def __init__(self, sock: socket.socket, decoder: Decoder) -> None:
+        self._socket = sock
+        self._socket.settimeout(_SEND_LIMIT_S)
+        self._partial = bytearray()
+        self.decoder = decoder
+
+    def fileno(self) -> int:
+        """The descriptor to poll."""
+        return self._socket.fileno()
+
+    def send(self, messages: list[Any]) -> None:
+        """Send messages as one frame."""
+        try:
+            self._socket.sendall(encode_frame(messages))
+        except OSError as error:
+            raise LinkLost(f"the store does not take messages: {error}") from error
+
+    def receive(self) -> list[Any]:
+        """Give all messages that have come in whole; does not wait."""
+        try:
+            data = self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError as error:
+            raise LinkLost(f"the link to the store broke: {error}") from error
+        if not data:
+            raise LinkLost("the store closed the link")
+        self._partial += data
+        return self._decoded()
+
+    def _decoded(self) -> list[Any]:
+        messages: list[Any] = []
+        buffer = self._partial
+        at = 0
+        while len(buffer) - at >= HEADER_BYTES:
+            size = int.from_bytes(buffer[at : at + HEADER_BYTES], "big")
+            if size > limits.LINK_FRAME_BYTES_MAX:
+                raise LinkLost(f"a frame of {size} bytes was announced, {limits.LINK_FRAME_BYTES_MAX} are allowed")
+            end = at + HEADER_BYTES + size
+            if end > len(buffer):
+                break
+            try:
+                messages += self.decoder.decode(buffer[at + HEADER_BYTES : end])
+            except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+                raise LinkLost(f"a frame of {size} bytes cannot be read: {error}") from error
+            at = end
+        del buffer[:at]
+        return messages
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+def dial(path: str, dialer: Dialer, decoder: Decoder) -> BlockingLink:
+    """Connect to a unix socket and shake hands; raises LinkLost, Unauthorized, NotReady, InvalidRequest."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(limits.LINK_AUTH_S)
+    try:
+        sock.connect(path)
+        link = BlockingLink(sock, HANDSHAKE_DECODER)
+        link.send([dialer.hello])
+        _shake_hands(sock, link, dialer)
+    except OSError as error:
+        sock.close()
+        raise LinkLost(f"the store process of this node does not answer: {error}") from error
+    except BaseException:
+        sock.close()
+        raise
+    link.decoder = decoder
+    return link
+
+
+def _shake_hands(sock: socket.socket, link: BlockingLink, dialer: Dialer) -> None:
+    """Answer until welcome; takes not a byte past it (the store says nothing before we have asked)."""
+    while dialer.peer is None:
+        if not sock.recv(1, socket.MSG_PEEK):  # waits, with the socket's time limit
+            raise LinkLost("the store closed the link during the handshake")
+        for message in link.receive():
+            answer = dialer.receive(message)
+            if answer is not None:
+                link.send([answer])
