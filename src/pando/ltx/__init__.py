@@ -12,12 +12,13 @@ from pando.ltx.checksum import (
     replace_page,
     rolling_checksum,
 )
-from pando.ltx.compactor import Compacted, compact_ltx, compacted_header
+from pando.ltx.compactor import Compacted, check_adjacent, compact_ltx, compacted_header
 from pando.ltx.decoder import LtxDecoder, LtxFile, decode_ltx
 from pando.ltx.encoder import LtxEncoder, encode_ltx
 from pando.ltx.failures import LTX_EMPTY, LTX_TRUNCATED
 from pando.ltx.header import HEADER_SIZE, TRAILER_SIZE, Encoding, HeaderFlags, LtxHeader, Trailer
 from pando.ltx.normalise import normalise_page_one
+from pando.ltx.sequence import PageSequence
 
 __all__ = [
     "CHECKSUM_FLAG",
@@ -32,7 +33,9 @@ __all__ = [
     "LtxEncoder",
     "LtxFile",
     "LtxHeader",
+    "PageSequence",
     "Trailer",
+    "check_adjacent",
     "combine_checksums",
     "compact_ltx",
     "compacted_header",

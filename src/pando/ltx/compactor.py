@@ -38,7 +38,7 @@ def compacted_header(headers: Sequence[LtxHeader]) -> LtxHeader:
     if not headers:
         raise LtxError("nothing to compact: no LTX file was given")
     for before, after in pairwise(headers):
-        _check_adjacent(before, after)
+        check_adjacent(before, after)
     first, last = headers[0], headers[-1]
     return LtxHeader(
         page_size=first.page_size,
@@ -51,7 +51,8 @@ def compacted_header(headers: Sequence[LtxHeader]) -> LtxHeader:
     )
 
 
-def _check_adjacent(before: LtxHeader, after: LtxHeader) -> None:
+def check_adjacent(before: LtxHeader, after: LtxHeader) -> None:
+    """Check that a file follows another: same page size, no gap, reaching further; raises LtxError."""
     if after.page_size != before.page_size:
         raise broken("page_size", after.page_size, f"the file before has {before.page_size}")
     if not before.min_txid <= after.min_txid <= before.max_txid + 1:
