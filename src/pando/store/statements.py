@@ -224,6 +224,7 @@ class Statements:
         """Note that DDL ran on this connection: it may still be rolled back, so versions are compared from now on."""
         self.expire()
         self.is_suspect = True
+        self._read_schema_version()
 
     def settled(self) -> None:
         """Note that no transaction with DDL is open any more (after the outermost COMMIT or ROLLBACK)."""
@@ -288,9 +289,9 @@ class Statements:
     def _prepare(self, sql: str, *, may_pragma: bool = False) -> tuple[_Prepared, list[_Action]]:
         """Prepare without running; raises SqlError for what SQLite's parser refuses, apsw.Error for the rest."""
         self._actions, self._may_pragma, self._prepared = [], may_pragma, _Prepared()
-        keep = not may_pragma and first_keyword(sql) in _KEPT_BY_APSW
         try:
-            self._cursor.execute(sql, _NO_BINDINGS, can_cache=keep)
+            # Never from apsw's cache: a statement prepared earlier asks the authorizer nothing and has old columns.
+            self._cursor.execute(sql, _NO_BINDINGS, can_cache=False)
         except apsw.ExecTraceAbort:
             pass
         except apsw.SQLError as error:
@@ -355,9 +356,6 @@ class Statements:
 
 _NO_BINDINGS: Final = apsw._null_bindings  # type: ignore[attr-defined]
 """apsw's own way (`apsw.ext.query_info`) to prepare without arguments."""
-
-_KEPT_BY_APSW = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "VALUES"})
-"""First words of statements that apsw may keep prepared from classification to execution: never a PRAGMA."""
 
 _PRAGMA_KINDS = {
     Treat.READ: StatementKind.READ,
