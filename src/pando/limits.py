@@ -56,10 +56,15 @@ LOG_SIZE_BYTES_MAX = 1024 * MIB
 """Retained log of one database; older segments go, replicas further behind take a snapshot."""
 ENTRY_SIZE_BYTES_MAX = 0x7FFF_FFFF
 """Longest log entry (one LTX file); what is longer is a snapshot and travels as a file."""
+ENTRY_TABLES_BYTES_MAX = 16 * KIB
+"""Names of changed tables in one log entry; a commit that changed more is taken to have changed any table."""
 WAL_PAGES_CHECKPOINT = 4096
 """WAL frames after which a checkpoint is scheduled."""
 WAL_PAGES_RESTART = 16384
 """WAL frames after which the writer waits a moment to let the WAL start anew."""
+
+FEED_EVENTS_MAX = 100_000
+"""Rows that one statement may change in a database with a change feed; they are held in memory until it ends."""
 
 # Databases
 OPEN_DATABASES_MAX = 256
