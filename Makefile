@@ -75,7 +75,7 @@ format: $(VENV)/test-installed
 # -- making -------------------------------------------------------------------------------------------------------------
 
 docs: $(VENV)/test-installed
-	$(BIN)/python -m tests.docs.generate
+	$(BIN)/python tests/docs/pages.py
 
 bench: $(VENV)/test-installed
 	$(BIN)/python -m benchmarks $(BENCH)

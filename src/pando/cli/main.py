@@ -13,6 +13,7 @@ import typer
 from pando.cli.databases import databases
 from pando.cli.exporting import export_database
 from pando.cli.importing import import_file
+from pando.cli.ltx import ltx_app
 from pando.cli.sql import sql
 from pando.cli.status import status
 from pando.cli.sync import sync
@@ -36,6 +37,7 @@ app.command()(databases)
 app.command()(token)
 app.command()(verify)
 app.command()(sync)
+app.add_typer(ltx_app)
 
 
 def _print_version(wanted: bool) -> None:

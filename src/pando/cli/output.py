@@ -91,18 +91,18 @@ def failures(*, as_json: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Report]:
-    """Show progress while the block runs: a bar on a terminal, a plain line for each tenth otherwise."""
+def progress(title: str, *, lines_to: IO[str] | None = None) -> Iterator[Report]:
+    """Show progress while the block runs: a bar on a terminal, else a line for each tenth (on standard error)."""
     if sys.stderr.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console(sys.stderr)) as bar:
             task = bar.add_task(title, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
     else:
-        yield _percent_lines(title)
+        yield _percent_lines(title, lines_to or sys.stderr)
 
 
-def _percent_lines(title: str) -> Report:
+def _percent_lines(title: str, out: IO[str]) -> Report:
     shown = -1
 
     def report(done: int, total: int) -> None:
@@ -110,6 +110,6 @@ def _percent_lines(title: str) -> Report:
         tenth = done * 10 // total if total else 10
         if tenth > shown:
             shown = tenth
-            print(f"{title}: {tenth * 10} % ({done} of {total})", file=sys.stdout, flush=True)
+            print(f"{title}: {tenth * 10} % ({done} of {total})", file=out, flush=True)
 
     return report
