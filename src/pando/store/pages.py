@@ -8,7 +8,7 @@ mean, checksums, positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, ParamSpec, TypeVar
@@ -67,7 +67,7 @@ def _guarded(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 class CheckpointMode(StrEnum):
-    """How hard a checkpoint tries. PASSIVE waits for nobody; TRUNCATE also shortens the WAL if no reader is in the way."""
+    """How hard a checkpoint tries. PASSIVE waits for nobody; TRUNCATE also shortens the WAL if no reader is there."""
 
     PASSIVE = "PASSIVE"
     RESTART = "RESTART"
@@ -86,11 +86,20 @@ class CheckpointResult:
 class PageFile:
     """One connection to one database file. Pages go in and come out as SQLite shows them, page 1 as it is.
 
-    `lock` takes the write lock (`BEGIN IMMEDIATE`); pages are then written, and `commit` makes them visible and gives the
-    lock up. Raises NotReady (FILE_BUSY), StorageError, CorruptionError, InternalError.
+    `lock` takes the write lock (`BEGIN IMMEDIATE`); pages are then written, and `commit` makes them visible and gives
+    the lock up. Raises NotReady (FILE_BUSY), StorageError, CorruptionError, InternalError.
     """
 
-    __slots__ = ("_connection", "_cursor", "_is_vacuumed_at_commit", "is_locked", "page_size", "path")
+    __slots__ = (
+        "_connection",
+        "_cursor",
+        "_is_schema_new",
+        "_is_vacuumed_at_commit",
+        "_schema_cookie",
+        "is_locked",
+        "page_size",
+        "path",
+    )
 
     def __init__(self, path: str, *, read_only: bool = False, busy_timeout_s: float = 0.0) -> None:
         """Open an existing file; it is an error when there is none."""
@@ -105,7 +114,9 @@ class PageFile:
             self._connection.close()
             raise
         self._is_vacuumed_at_commit = False
-        self._note_auto_vacuum(self.read_page(1))
+        self._is_schema_new = False
+        self._schema_cookie = b""
+        self._note_header(self.read_page(1))
 
     @_guarded
     def _prepare(self) -> int:
@@ -133,7 +144,7 @@ class PageFile:
         row = self._cursor.execute(_SELECT_ONE, (pgno,)).fetchone()
         return None if row is None else row[0]
 
-    def read_pages(self) -> Iterator[tuple[int, bytes]]:
+    def read_pages(self) -> Generator[tuple[int, bytes], None, None]:
         """Give all pages in order, the lock page as zeros. Call within `lock` or `pin` to get one state."""
         cursor = self._connection.cursor()
         try:
@@ -185,18 +196,24 @@ class PageFile:
         else:
             # One statement: between two, SQLite could want to read the schema of a database that is half written.
             cursor.execute(_INSERT_LAST, (page_one, shrink_to + 1))
-        self._note_auto_vacuum(page_one)
+        self._is_schema_new = page_one[40:44] != self._schema_cookie
+        self._note_header(page_one)
 
-    def _note_auto_vacuum(self, page_one: bytes | None) -> None:
-        self._is_vacuumed_at_commit = (
-            page_one is not None and page_one[52:56] != b"\0\0\0\0" and page_one[64:68] == b"\0\0\0\0"
-        )
+    def _note_header(self, page_one: bytes | None) -> None:
+        page_one = page_one or bytes(100)
+        self._is_vacuumed_at_commit = page_one[52:56] != b"\0\0\0\0" and page_one[64:68] == b"\0\0\0\0"
+        self._schema_cookie = page_one[40:44]
 
     @_guarded
     def commit(self) -> None:
         """Make visible what was written, and give the write lock up."""
         self._cursor.execute("COMMIT")
         self.is_locked = False
+        if self._is_schema_new:
+            # SQLite reads the schema again at its next statement, with what it remembers of the cells of cached pages;
+            # that is of the time before we wrote them. Without the cache it looks at the pages.
+            self._is_schema_new = False
+            self._cursor.execute("PRAGMA shrink_memory")
 
     @_guarded
     def roll_back(self) -> None:
@@ -204,7 +221,8 @@ class PageFile:
         if self._connection.in_transaction:
             self._cursor.execute("ROLLBACK")
         self.is_locked = False
-        self._note_auto_vacuum(self.read_page(1))
+        self._is_schema_new = False
+        self._note_header(self.read_page(1))
 
     @_guarded
     def release(self) -> None:
