@@ -22,6 +22,8 @@ PIPELINE_REQUESTS_MAX = 10_000
 STORED_SQL_MAX = 150
 """Stored SQL texts of one stream (sqld: 50 over HTTP, 150 over WebSocket)."""
 
+STORED_SQL_CHARS_MAX = 4 * MIB
+"""Stored SQL texts of one stream together."""
 STATEMENTS_CACHED_MAX = 1000
 """Classified statements kept per connection."""
 STATEMENT_CACHED_CHARS_MAX = 16 * KIB
@@ -34,6 +36,15 @@ STREAMS_MAX = 10_000
 """Open Hrana streams of one web process."""
 STREAM_IDLE_S = 60.0
 """A stream without an open transaction is forgotten after this time without a request."""
+
+SLOW_READS_MAX = 8
+"""Reads of one web process that run in threads at once, being too long for the event loop."""
+SLOW_READS_QUEUE_MAX = 512
+"""Reads of one web process that wait for such a thread; more are refused with OVERLOADED."""
+READ_TRANSACTIONS_MAX = 256
+"""Read transactions that a web process holds open between the requests of their clients."""
+READ_TRANSACTION_S = 30.0
+"""How long one of these may stay open: its snapshot keeps the WAL from starting anew."""
 
 # Writer
 WRITE_QUEUE_MAX = 2048
