@@ -14,6 +14,7 @@ from typer.models import ArgumentInfo, ParameterInfo
 from pando import errors
 from pando.cli.main import app
 from pando.cli.options import DEFAULT_DIRECTORY, DEFAULT_URL
+from pando.settings import settings_page
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -175,7 +176,7 @@ def branch(kind):
     return next(base for base in BRANCHES if issubclass(kind, base))
 
 
-PAGES = {"cli.md": cli_page, "errors.md": errors_page}
+PAGES = {"cli.md": cli_page, "errors.md": errors_page, "settings.md": settings_page}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pando.cli.databases import databases
 from pando.cli.exporting import export_database
 from pando.cli.importing import import_file
 from pando.cli.ltx import ltx_app
+from pando.cli.serve import serve
 from pando.cli.sql import sql
 from pando.cli.status import status
 from pando.cli.sync import sync
@@ -29,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(serve)
 app.command()(status)
 app.command()(sql)
 app.command("import")(import_file)

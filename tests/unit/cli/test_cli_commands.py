@@ -13,6 +13,7 @@ from pando.cli.main import app
 from pando.cli.token import parse_duration
 from pando.cli.verify import Verification, judge
 from pando.errors import InvalidRequest
+from pando.settings import rows
 from pando.store.protocol import DatabaseStatus, ReplicaStatus
 
 
@@ -242,6 +243,30 @@ def test_token_needs_a_secret(pando):
     done = pando("token")
     assert done.exit_code == 2
     assert "there is no secret" in done.stderr
+
+
+# -- serve
+
+
+def test_serve_has_an_option_for_each_setting_with_a_flag():
+    options = {option for parameter in commands()["serve"].params for option in parameter.opts}
+    flags = {row.flag for _, row in rows().values() if row.flag}
+    assert len(flags) > 10
+    assert flags <= options
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--http", "nowhere"), "flag --http: http cannot be 'nowhere'"),
+        (("--role", "replica"), "a replica needs the address of its primary"),
+        (("--config", "/does/not/exist"), "it is not there"),
+    ],
+)
+def test_serve_refuses_wrong_settings(pando, args, message):
+    done = CliRunner().invoke(app, ["serve", *args])
+    assert done.exit_code == 2
+    assert message in done.stderr
 
 
 # -- all of them
