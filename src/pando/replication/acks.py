@@ -69,17 +69,22 @@ class Acks(Generic[T]):
         found = self._databases.get(database)
         return len(found.waiters) if found is not None else 0
 
+    def admit(self, database: str) -> None:
+        """To be asked before a write that will wait is begun: raises Overloaded when too many wait already."""
+        if self.waiting(database) >= limits.QUORUM_WAITERS_MAX:
+            raise Overloaded(f"too many commits of {database} wait for a majority of the cluster; try later")
+
     def wait(self, database: str, txid: TXID, deadline: float, value: T) -> bool:
         """Register a waiter for a commit; True if a majority holds it already (then nothing is registered).
 
-        Commits are waited for in the order of their TXIDs. Raises Overloaded when too many wait.
+        Commits are waited for in the order of their TXIDs. Raises QuorumTimeout when too many wait (see `admit`).
         """
         found = self._database(database)
         if txid <= found.confirmed:
             return True
         waiters = found.waiters
         if len(waiters) >= limits.QUORUM_WAITERS_MAX:
-            raise Overloaded(f"{len(waiters)} commits of {database} wait for a majority of the cluster; try later")
+            raise self._timeout(database, txid, found)
         invariant(not waiters or waiters[-1].txid <= txid, "waits out of order", txid=txid)
         waiters.append(_Waiter(txid, deadline, value))
         self._next_deadline = min(self._next_deadline, deadline)
@@ -153,7 +158,7 @@ class Acks(Generic[T]):
         voters = len(self._voters)
         return QuorumTimeout(
             f"commit {format_txid(txid)} of {database} is durable on the primary, but only {held} of {voters} voters "
-            f"have confirmed it, {majority(voters)} are needed; it may still reach the others, so read before writing again"
+            f"have confirmed it, {majority(voters)} are needed; it may still reach them: read before writing again"
         )
 
     def _database(self, name: str) -> _Database[T]:

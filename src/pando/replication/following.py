@@ -1,15 +1,12 @@
 """What a replica does about one database (used by `receiver.Receiver` only).
 
 `Inbound` is what the databases of one receiver share. Each method is a transition: it changes the state and adds
-actions to `Inbound.out`. Raises Refusal when the upstream said what it must not. Not here: which databases there are, epochs,
-the link (see `receiver`).
+actions to `Inbound.out`. Raises Refusal when the upstream said what it must not. Not here: which databases there are,
+epochs, the link (see `receiver`).
 """
 
 from __future__ import annotations
 
-from typing import Final
-
-from pando import limits
 from pando.errors import CorruptionError, invariant
 from pando.replication.actions import (
     AppendEntries,
@@ -43,16 +40,15 @@ from pando.replication.messages import (
 )
 from pando.types import TXID, Checksum, Epoch, Position
 
-PENDING_BYTES_MAX: Final = limits.SEND_WINDOW_BYTES + limits.WIRE_ENTRY_BYTES_MAX
-"""More than an upstream that heeds the window can have on its way for one database."""
-
 
 class Inbound:
     """What the databases of one receiver share."""
 
-    __slots__ = ("describe", "epoch", "is_welcome", "last_stream", "out", "waiting")
+    __slots__ = ("describe", "epoch", "is_welcome", "last_stream", "out", "pending_bytes_max", "waiting")
 
-    def __init__(self, *, epoch: Epoch, describe: Describe) -> None:
+    def __init__(self, *, epoch: Epoch, describe: Describe, pending_bytes_max: int) -> None:
+        self.pending_bytes_max = pending_bytes_max
+        """More than an upstream that heeds the window can have on its way for one database."""
         self.epoch = epoch
         self.describe = describe
         self.is_welcome = False
@@ -138,7 +134,7 @@ class Following(FollowingState):
             self.ask_again(now, f"entries after another commit {tail.txid} than ours, {tail}")
             return
         size = sum(map(len, message.entries))
-        if not message.entries or self.pending.bytes + size > PENDING_BYTES_MAX:
+        if not message.entries or self.pending.bytes + size > self._node.pending_bytes_max:
             text = f"{self.database}: {len(message.entries)} entries of {size} bytes, none, or more than the window"
             raise Refusal(RefuseCode.PROTOCOL, text)
         entries = self._decode(message.entries, tail)
@@ -266,7 +262,7 @@ class Following(FollowingState):
         if message.offset < incoming.received:
             return  # a duplicate
         end = message.offset + len(message.data)
-        if end > incoming.size or end - incoming.written > PENDING_BYTES_MAX:
+        if end > incoming.size or end - incoming.written > self._node.pending_bytes_max:
             raise Refusal(RefuseCode.PROTOCOL, f"{self.database}: more snapshot bytes than announced or allowed")
         incoming.received = end
         self._node.out.append(

@@ -31,7 +31,7 @@ from pando.errors import InvalidDatabaseName, invariant
 from pando.replication.actions import AdoptEpoch, ApplyTo, DropDatabase, ReceiverAction, Reconnect, Send
 from pando.replication.backoff import Backoff
 from pando.replication.entry import Describe
-from pando.replication.following import PENDING_BYTES_MAX, Following, Inbound
+from pando.replication.following import Following, Inbound
 from pando.replication.following_state import NEW_LOG, FollowingState, LocalLog, Phase
 from pando.replication.messages import (
     REPLICATION_VERSION,
@@ -49,6 +49,7 @@ from pando.replication.messages import (
     Subscribe,
     UpstreamMessage,
 )
+from pando.replication.windows import DEFAULT_WINDOWS, Windows
 from pando.types import TXID, Epoch, Position, parse_database_name
 
 Actions = list[ReceiverAction]
@@ -73,6 +74,7 @@ class Receiver:
         random: Random,
         omit: Collection[str] = (),
         sync_interval_s: float | None = None,
+        windows: Windows = DEFAULT_WINDOWS,
     ) -> None:
         self._node = node
         self._url = url
@@ -81,7 +83,7 @@ class Receiver:
         self._omit = frozenset(omit)
         self._sync_interval_s = sync_interval_s
         self._backoff = Backoff(random)
-        self._in = Inbound(epoch=epoch, describe=describe)
+        self._in = Inbound(epoch=epoch, describe=describe, pending_bytes_max=windows.pending_bytes)
         self._databases: dict[str, Following] = {}
         self._outstanding: set[str] = set()
         """In a run to the head: databases that have not reached it."""
@@ -398,7 +400,9 @@ class Receiver:
         for name, following in self._databases.items():
             following.check()
             following.pending.check()
-            invariant(following.pending.bytes <= PENDING_BYTES_MAX, "too much is being appended", database=name)
+            invariant(
+                following.pending.bytes <= self._in.pending_bytes_max, "too much is being appended", database=name
+            )
             invariant(name not in self._omit, "an omitted database is followed", database=name)
             is_waiting = following.follow_at is not None
             invariant((self._in.waiting.get(name) is following) == is_waiting, "waiting list is wrong", database=name)

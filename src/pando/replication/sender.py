@@ -44,6 +44,7 @@ from pando.replication.messages import (
 )
 from pando.replication.stream import Outbound, Stream
 from pando.replication.stream_state import Mode
+from pando.replication.windows import DEFAULT_WINDOWS, Windows
 from pando.types import TXID, Epoch, Position
 
 Actions = list[SenderAction]
@@ -64,10 +65,11 @@ class Sender:
         now: float,
         is_primary: bool = True,
         knows_all: bool = True,
+        windows: Windows = DEFAULT_WINDOWS,
     ) -> None:
         self.subscription: Subscribe | None = None
         """What the replica said of itself; None until it did."""
-        self._link = Outbound(epoch=epoch, heads=heads, is_primary=is_primary)
+        self._link = Outbound(epoch=epoch, heads=heads, is_primary=is_primary, windows=windows)
         self._knows_all = knows_all
         self._streams: dict[str, Stream] = {}
         self._wanted: dict[str, Follow] = {}

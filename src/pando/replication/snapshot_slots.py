@@ -1,4 +1,4 @@
-"""Which databases of a link get a snapshot now, and which wait: at most SNAPSHOTS_PER_LINK_MAX at once.
+"""Which databases of a link get a snapshot now, and which wait: a few at once (Windows.snapshots).
 
 A slot is held from the order to make a snapshot until the replica has installed it. Not here: how snapshots travel.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 
-from pando import limits
 from pando.errors import invariant
 from pando.replication.stream_state import SNAPSHOT_SLOT_MODES, Mode, StreamState
 
@@ -16,9 +15,10 @@ from pando.replication.stream_state import SNAPSHOT_SLOT_MODES, Mode, StreamStat
 class SnapshotSlots:
     """A queue in front of a few slots."""
 
-    __slots__ = ("_failed", "_queue", "_used")
+    __slots__ = ("_failed", "_most", "_queue", "_used")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._queue: deque[StreamState] = deque()
         self._failed: list[StreamState] = []
         self._used = 0
@@ -31,7 +31,7 @@ class SnapshotSlots:
     def start(self) -> list[StreamState]:
         """Give the databases whose snapshot is to be made now."""
         started = []
-        while self._queue and self._used < limits.SNAPSHOTS_PER_LINK_MAX:
+        while self._queue and self._used < self._most:
             stream = self._queue.popleft()
             self._used += 1
             stream.mode = Mode.SNAP_MAKING
@@ -65,7 +65,7 @@ class SnapshotSlots:
     def check(self, streams: Collection[StreamState]) -> None:
         """Check that slots and queue are what the modes say."""
         used = sum(s.mode in SNAPSHOT_SLOT_MODES for s in streams)
-        invariant(self._used == used <= limits.SNAPSHOTS_PER_LINK_MAX, "snapshot slots do not add up", used=used)
+        invariant(self._used == used <= self._most, "snapshot slots do not add up", used=used)
         queued = sorted(id(s) for s in (*self._queue, *self._failed))
         waiting = sorted(id(s) for s in streams if s.mode is Mode.SNAP_QUEUED)
         invariant(queued == waiting, "a snapshot is forgotten, or wanted twice")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pando import limits
 from pando.errors import invariant
 from pando.replication.actions import (
     Acknowledged,
@@ -41,21 +40,23 @@ from pando.replication.messages import (
 from pando.replication.snapshot_slots import SnapshotSlots
 from pando.replication.stream_state import SNAPSHOT_MODES, Mode, StreamState
 from pando.replication.turns import Turns
+from pando.replication.windows import Windows
 from pando.types import TXID, Epoch, Position
 
 
 class Outbound:
     """What the streams of one link share: heads, epoch, windows, snapshot slots, and the actions so far."""
 
-    __slots__ = ("epoch", "heads", "is_primary", "out", "snapshots", "turns", "until_head")
+    __slots__ = ("entry_bytes_max", "epoch", "heads", "is_primary", "out", "snapshots", "turns", "until_head")
 
-    def __init__(self, *, epoch: Epoch, heads: Mapping[str, Position], is_primary: bool) -> None:
+    def __init__(self, *, epoch: Epoch, heads: Mapping[str, Position], is_primary: bool, windows: Windows) -> None:
         self.epoch = epoch
         self.heads = dict(heads)
         self.is_primary = is_primary
         self.until_head = False
-        self.turns = Turns()
-        self.snapshots = SnapshotSlots()
+        self.turns = Turns(windows)
+        self.snapshots = SnapshotSlots(windows.snapshots)
+        self.entry_bytes_max = windows.entry_bytes
         self.out: list[SenderAction] = []
 
     def send(self, message: Entries | CaughtUp | SnapshotBegin | SnapshotChunk | SnapshotEnd, reason: str) -> None:
@@ -148,7 +149,8 @@ class Stream(StreamState):
     def _send_entries(self, entries: Sequence[Entry], size: int, last: Position, reason: str) -> bool:
         """Send entries after the cursor and move it. False: one does not fit a frame, a snapshot goes instead."""
         data = tuple([entry.data for entry in entries])
-        if size > limits.WIRE_ENTRY_BYTES_MAX and max(map(len, data)) > limits.WIRE_ENTRY_BYTES_MAX:
+        longest = self._link.entry_bytes_max
+        if size > longest and max(map(len, data)) > longest:
             self._need_snapshot(f"an entry after {self.cursor} does not fit a frame")
             return False
         after, link = self.cursor, self._link

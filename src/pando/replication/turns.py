@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection
 
-from pando import limits
 from pando.errors import invariant
 from pando.replication.stream_state import Mode, StreamState
 
@@ -20,9 +19,10 @@ _READING_MODES = (Mode.LOG, Mode.SNAP_SENDING)
 class Turns:
     """Counts bytes in flight, and says whose bytes are read next."""
 
-    __slots__ = ("_reads", "_ready", "in_flight")
+    __slots__ = ("_reads", "_ready", "_windows", "in_flight")
 
-    def __init__(self) -> None:
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
         self.in_flight = 0
         self._ready: deque[StreamState] = deque()
         self._reads = 0
@@ -55,14 +55,14 @@ class Turns:
     def _turn(self, stream: StreamState) -> int | None:
         """Bytes that may be read now; 0: the database's own window is full; None: the link's is, or too many reads."""
         if stream.mode is Mode.LOG:
-            if self._reads >= limits.LOG_READS_PER_LINK_MAX:
+            if self._reads >= self._windows.log_reads:
                 return None
-            wish = limits.SEND_BATCH_BYTES
+            wish = self._windows.batch_bytes
         else:
-            wish = min(limits.SNAPSHOT_CHUNK_BYTES, stream.snapshot_size - stream.offset)
-        if stream.in_flight_bytes and stream.in_flight_bytes + wish > limits.SEND_WINDOW_BYTES:
+            wish = min(self._windows.chunk_bytes, stream.snapshot_size - stream.offset)
+        if stream.in_flight_bytes and stream.in_flight_bytes + wish > self._windows.database_bytes:
             return 0  # its own confirmations put it back into the queue
-        if self.in_flight and self.in_flight + wish > limits.LINK_WINDOW_BYTES:
+        if self.in_flight and self.in_flight + wish > self._windows.link_bytes:
             return None
         return wish
 
@@ -82,8 +82,8 @@ class Turns:
     def has_room(self, stream: StreamState, size: int) -> bool:
         """Tell whether live entries may be sent past the queue."""
         mine = stream.in_flight_bytes
-        return (not mine or mine + size <= limits.SEND_WINDOW_BYTES) and (
-            self.in_flight + size <= limits.LINK_IN_FLIGHT_BYTES_MAX
+        return (not mine or mine + size <= self._windows.database_bytes) and (
+            self.in_flight + size <= self._windows.in_flight_bytes
         )
 
     def sent_entries(self, stream: StreamState, txid: int, size: int) -> None:
@@ -123,11 +123,11 @@ class Turns:
             stream.entries.check()
             stream.chunks.check()
             invariant(stream.reading == (stream.reserved > 0), "read without reservation", database=stream.database)
-            bound = limits.SEND_WINDOW_BYTES + limits.WIRE_ENTRY_BYTES_MAX
+            bound = self._windows.pending_bytes
             invariant(stream.in_flight_bytes <= bound, "window overrun", bytes=stream.in_flight_bytes)
         invariant(self.in_flight == sum(s.in_flight_bytes for s in streams), "bytes in flight do not add up")
-        overshoot = limits.WIRE_ENTRY_BYTES_MAX * limits.LOG_READS_PER_LINK_MAX
-        invariant(self.in_flight <= limits.LINK_IN_FLIGHT_BYTES_MAX + overshoot, "link window overrun")
+        overshoot = self._windows.entry_bytes * self._windows.log_reads
+        invariant(self.in_flight <= self._windows.in_flight_bytes + overshoot, "link window overrun")
         reads = sum(s.reading and s.mode is Mode.LOG for s in streams)
-        invariant(self._reads == reads <= limits.LOG_READS_PER_LINK_MAX, "log reads do not add up", reads=reads)
+        invariant(self._reads == reads <= self._windows.log_reads, "log reads do not add up", reads=reads)
         invariant({id(s) for s in self._ready} == {id(s) for s in streams if s.queued}, "queue and flags differ")
