@@ -1,0 +1,151 @@
+"""Commands that wait for a database's writer, and the transaction rules of a command inside a group commit.
+
+In a group every command shares one real transaction, so a command's own BEGIN becomes a savepoint, its COMMIT the release
+of it. What cannot be had that way asks to be run alone (`SoloNeeded`). Not here: queues and threads (`pando.store.writer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import apsw
+
+from pando.errors import PandoError, SqlError
+from pando.store.feed import ChangeFeed
+from pando.store.protocol import Ran, Run
+from pando.store.requests import Result
+from pando.store.runner import PlainControl
+from pando.store.statements import StatementInfo, StatementKind
+
+SessionKey = tuple[int, int]
+"""(number of the link, session number on it); session 0 keeps nothing."""
+
+SAVEPOINT = '"pando command"'
+
+
+class SoloNeeded(Exception):  # noqa: N818 - not an error: a request of a command to be run alone
+    """This command cannot share a transaction with others."""
+
+
+@dataclass(slots=True, eq=False)
+class Command:
+    """A Run that waits for the writer, with the way to answer it."""
+
+    run: Run
+    key: SessionKey
+    answer: Callable[[Ran | PandoError], None]
+    is_solo: bool = False
+    is_slow: bool = False
+    is_cancelled: bool = False
+    tables: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one command: results, or an error for all of it."""
+
+    command: Command
+    results: list[Result] | None = None
+    error: PandoError | None = None
+    is_open: bool = False
+
+
+class GroupControl:
+    """Transaction control of one command inside the group's transaction (see `runner.TransactionControl`)."""
+
+    def __init__(self, connection: apsw.Connection, feed: ChangeFeed | None = None) -> None:
+        self._connection = connection
+        self._feed = feed
+        self.is_open = False
+        self.tables: set[str] = set()
+        self.has_written = False
+        self.has_written_outside = False
+
+    def is_autocommit(self) -> bool:
+        """Tell whether the command has no transaction of its own open."""
+        return not self.is_open
+
+    def begin(self, info: StatementInfo) -> None:
+        """Open the command's transaction."""
+        if self.is_open:
+            raise SqlError("SQLite error: cannot start a transaction within a transaction", code="SQLITE_ERROR")
+        self._connection.execute(f"SAVEPOINT {SAVEPOINT}")
+        self.is_open = True
+
+    def commit(self, info: StatementInfo) -> None:
+        """Keep what the command's transaction did, as part of the group."""
+        if not self.is_open:
+            raise SqlError("SQLite error: cannot commit - no transaction is active", code="SQLITE_ERROR")
+        self._connection.execute(f"RELEASE {SAVEPOINT}")
+        self.is_open = False
+
+    def rollback(self, info: StatementInfo | None = None) -> None:
+        """Undo what the command's transaction did."""
+        if not self.is_open:
+            raise SqlError("SQLite error: cannot rollback - no transaction is active", code="SQLITE_ERROR")
+        self._connection.execute(f"ROLLBACK TO {SAVEPOINT}")
+        self._connection.execute(f"RELEASE {SAVEPOINT}")
+        self.is_open = False
+
+    def savepoint(self, info: StatementInfo, sql: str) -> None:
+        """Run SAVEPOINT, RELEASE or ROLLBACK TO; outside a transaction of the command they would be one."""
+        if not self.is_open:
+            raise SoloNeeded
+        self._connection.execute(sql)
+
+    def before(self, info: StatementInfo) -> None:
+        """Note what is about to run; ask to be alone where a shared transaction cannot do it."""
+        if info.kind is StatementKind.SOLO:
+            raise SoloNeeded
+        if not info.is_readonly:
+            if self._feed is not None:
+                self._feed.before_statement()
+            self.has_written = True
+            self.has_written_outside = self.has_written_outside or not self.is_open
+            self.tables.update(info.tables)
+
+    def after(self, info: StatementInfo) -> None:
+        """Let the change feed write down what the statement changed."""
+        if self._feed is not None:
+            self._feed.after_statement(info)
+
+
+class SoloControl(PlainControl):
+    """Transaction control of a command that runs alone: SQLite's own, with the change feed in the same transaction."""
+
+    def __init__(self, connection: apsw.Connection, feed: ChangeFeed | None = None) -> None:
+        super().__init__(connection)
+        self._own_connection = connection
+        self._change_feed = feed
+        self._wraps = False
+        self.tables: set[str] = set()
+
+    def is_autocommit(self) -> bool:
+        """Tell whether the client has no transaction open."""
+        return self._wraps or super().is_autocommit()
+
+    def before(self, info: StatementInfo) -> None:
+        """Wrap a statement outside a transaction, so that its rows of the feed are committed with it."""
+        self.finish()
+        self.tables.update(info.tables)
+        if self._change_feed is not None and not info.is_readonly:
+            self._change_feed.before_statement()
+            if info.kind is StatementKind.WRITE and super().is_autocommit():
+                self._own_connection.execute("BEGIN IMMEDIATE")
+                self._wraps = True
+
+    def after(self, info: StatementInfo) -> None:
+        """Write the feed's rows and end the wrapping transaction."""
+        if self._change_feed is not None:
+            self._change_feed.after_statement(info)
+            if self._wraps:
+                self._own_connection.execute("COMMIT")
+                self._wraps = False
+
+    def finish(self) -> None:
+        """Roll back the wrapping transaction of a statement that failed."""
+        if self._wraps:
+            self._wraps = False
+            if self._own_connection.in_transaction:
+                self._own_connection.execute("ROLLBACK")

@@ -1,0 +1,168 @@
+"""One database on a replica: its log, what the applier has shown to readers, and who waits for more.
+
+The receiver appends to the log and calls `appended`; the applier's notices come in by `applied`. Not here: the connection to the
+upstream (`pando.store.receiving`), pages (`pando.store.applier`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from pando.clock import Clock
+from pando.errors import NotPrimary, NotReady, PandoError
+from pando.store import applier_protocol as wire
+from pando.store.applier_client import ApplierClient
+from pando.store.commands import Command, SessionKey
+from pando.store.commitlog import CommitLog
+from pando.store.context import StoreContext
+from pando.store.history import Slot
+from pando.store.protocol import DatabaseStatus
+from pando.store.waiters import PositionWaiters
+from pando.types import NO_POSITION, TXID, Checksum, Epoch, Position, format_checksum
+
+
+class ReplicaDatabase:
+    """An open database of a replica."""
+
+    def __init__(self, name: str, context: StoreContext, log: CommitLog, slot: Slot, generation: int) -> None:
+        self.name = name
+        self.path = str(context.layout.database(name))
+        self.slot = slot
+        self.log = log
+        self.waiters = PositionWaiters()
+        self.state = "opening"
+        self.reason = ""
+        self.shown = NO_POSITION
+        self.head_txid = TXID(0)
+        self.lag_bytes = 0
+        self.lag_s = 0.0
+        self._generation = generation
+        self._applier: ApplierClient = context.applier
+        self._clock: Clock = context.clock
+        self._layout = context.layout
+        self.last_used = context.clock.monotonic()
+
+    @classmethod
+    async def open(cls, name: str, context: StoreContext, slot: Slot, generation: int) -> ReplicaDatabase:
+        """Open the log and let the applier open the file. Raises PandoError."""
+        run = asyncio.get_running_loop().run_in_executor
+        log = await run(context.executor, CommitLog.open, context.layout.log(name), context.fs)
+        database = cls(name, context, log, slot, generation)
+        try:
+            await database.open_file()
+        except BaseException:
+            log.close()
+            raise
+        return database
+
+    async def open_file(self) -> None:
+        """Have the applier open the file and find its place in the log; also after a new applier has started."""
+        self.state = "opening"
+        request = wire.OpenReplica(
+            self._applier.next_id(),
+            self.name,
+            self.path,
+            str(self._layout.log(self.name)),
+            self.slot.number,
+            self._generation,
+        )
+        opened = await self._applier.ask(request, wire.ReplicaOpened)
+        if opened.is_known:
+            self.state, self.reason = "open", ""
+            self.show(wire.position_of(opened))
+            self._applier.notify(wire.ApplyTo(self.name, self.log.durable.txid))
+        else:
+            self.state = "snapshot"
+            self.reason = "the file is at no position of the log; a snapshot is needed"
+
+    @property
+    def position(self) -> Position:
+        """What is durable in the log."""
+        return self.log.durable
+
+    @property
+    def is_idle(self) -> bool:
+        """Replicas keep their databases open: entries may come at any time."""
+        return False
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the file shows something of the primary's."""
+        return self.shown != NO_POSITION and Path(self.path).exists()
+
+    def appended(self, txid: TXID) -> None:
+        """The log is durable up to here: have it applied."""
+        self._applier.notify(wire.ApplyTo(self.name, txid))
+
+    def show(self, position: Position) -> None:
+        """Readers see this position now."""
+        self.shown = position
+        if position.txid > self.head_txid:
+            self.head_txid = position.txid
+        self.waiters.advance(position.epoch, position.txid)
+
+    def applied(self, notice: wire.Applied) -> None:
+        """The applier has made commits visible."""
+        self.state, self.reason = "open", ""
+        self.show(Position(epoch=Epoch(notice.epoch), txid=TXID(notice.txid), checksum=Checksum(notice.checksum)))
+
+    def submit(self, command: Command) -> None:
+        """Refuse: writes go to the primary."""
+        raise NotPrimary("this node is a replica; the write belongs to the primary")
+
+    def cancel(self, link: int, run_id: int) -> None:
+        """Nothing runs here."""
+
+    def end_session(self, key: SessionKey) -> None:
+        """No sessions here."""
+
+    def end_link(self, link: int) -> None:
+        """Nothing of a link is kept here."""
+
+    def tick(self, now: float) -> None:
+        """Look at deadlines."""
+        self.waiters.expire(now)
+
+    def wait(self, epoch: Epoch, txid: TXID, deadline: float, answer: Callable[[PandoError | None], None]) -> None:
+        """Answer once the commit is visible here."""
+        if self.shown.epoch >= epoch and self.shown.txid >= txid:
+            answer(None)
+        else:
+            self.waiters.add(epoch=epoch, txid=txid, deadline=deadline, answer=answer)
+
+    def status(self) -> DatabaseStatus:
+        """Say how it stands, against the newest commit that was heard of."""
+        path = Path(self.path)
+        wal = Path(self.path + "-wal")
+        return DatabaseStatus(
+            name=self.name,
+            epoch=self.shown.epoch,
+            txid=self.shown.txid,
+            checksum=format_checksum(self.shown.checksum),
+            head_txid=max(self.head_txid, self.shown.txid),
+            lag_txids=max(0, self.head_txid - self.shown.txid),
+            lag_bytes=self.lag_bytes,
+            lag_s=self.lag_s,
+            size_bytes=path.stat().st_size if path.exists() else 0,
+            wal_size_bytes=wal.stat().st_size if wal.exists() else 0,
+            log_size_bytes=self.log.size_bytes,
+            state=self.state,
+            reason=self.reason,
+        )
+
+    async def pinned(self, use: Callable[[Position], Awaitable[None]]) -> Position:
+        """The applier pins what it has applied; the position is the one shown last."""
+        if not self.is_readable:
+            raise NotReady(f"the database {self.name!r} is still being fetched")
+        position = self.shown
+        await use(position)
+        return position
+
+    async def close(self) -> None:
+        """Have the applier close the file, and close the log."""
+        self.waiters.refuse_all(NotReady(f"the database {self.name!r} is being closed; try again"))
+        if self._applier.is_connected:
+            await self._applier.ask(wire.CloseReplica(self._applier.next_id(), self.name), wire.JobDone)
+        self.log.close()

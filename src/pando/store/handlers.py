@@ -1,0 +1,217 @@
+"""Treats what web processes, peers and commands ask of the store on their links.
+
+One `ClientLink` per link; the open database does the work and the answer goes back on the link, in any order. Not here: accepting
+links (`pando.store.server`), replication links, the applier.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import msgspec
+
+from pando import limits
+from pando.errors import InternalError, InvalidRequest, Overloaded, PandoError
+from pando.store import protocol as wire
+from pando.store.catalog import Catalog
+from pando.store.commands import Command
+from pando.store.database import Database
+from pando.store.link import Link, LinkEnd
+from pando.types import TXID, Epoch, parse_database_name
+
+TASKS_MAX = 1024
+"""Requests of one link that wait for something (a database to open, an import) at the same time."""
+
+
+class Services(Protocol):
+    """What the store offers beyond its databases."""
+
+    catalog: Catalog
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        ...
+
+    def topology(self) -> wire.Topology:
+        """Who is who, now."""
+        ...
+
+    def node_status(self, request_id: int) -> wire.NodeStatus:
+        """What the node says of itself."""
+        ...
+
+    async def create_database(self, name: str) -> Database:
+        """Make an empty database and tell the replicas."""
+        ...
+
+    async def import_database(self, name: str, path: str, *, replace: bool) -> Database:
+        """Take a SQLite file as the content of a database."""
+        ...
+
+    async def delete_database(self, name: str) -> None:
+        """Remove a database and tell the replicas."""
+        ...
+
+    async def verify_database(self, name: str) -> wire.Verified:
+        """Read all pages and compare."""
+        ...
+
+    async def sync_now(self) -> None:
+        """Fetch what is missing from the upstream."""
+        ...
+
+
+class ClientLink:
+    """One web process, peer or command."""
+
+    def __init__(self, number: int, link: Link, services: Services) -> None:
+        self._number = number
+        self._link = link
+        self._services = services
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sessions: dict[int, str] = {}
+        self._opening: dict[int, str] = {}
+        link.send(services.topology())
+
+    def on_messages(self, messages: list[Any]) -> None:
+        """Treat one frame."""
+        for message in messages:
+            if type(message) is wire.Run:
+                self._run(message)
+            else:
+                self._other(message)
+
+    def on_closed(self, _end: LinkEnd) -> None:
+        """Roll back what the other side left open."""
+        for task in self._tasks:
+            task.cancel()
+        for database in self._services.catalog.opened():
+            database.end_link(self._number)
+
+    def push(self, message: wire.StoreAnswer) -> None:
+        """Say something unasked."""
+        self._link.send(message)
+
+    # -- Run --
+
+    def _run(self, run: wire.Run) -> None:
+        database = self._services.catalog.get(run.database)
+        if database is None:
+            self._start(run.id, self._open_and_run(run))
+            return
+        self._submit(database, run)
+
+    async def _open_and_run(self, run: wire.Run) -> None:
+        name = parse_database_name(run.database)
+        self._submit(await self._services.catalog.open(name), run)
+
+    def _submit(self, database: Database, run: wire.Run) -> None:
+        if run.session:
+            self._sessions[run.session] = database.name
+        command = Command(run=run, key=(self._number, run.session), answer=self._answerer(run))
+        try:
+            database.submit(command)
+        except PandoError as error:
+            self._refuse(run.id, error)
+
+    def _answerer(self, run: wire.Run) -> Callable[[wire.Ran | PandoError], None]:
+        def answer(outcome: wire.Ran | PandoError) -> None:
+            if isinstance(outcome, PandoError):
+                self._refuse(run.id, outcome)
+                return
+            if run.session and outcome.is_autocommit:
+                self._sessions.pop(run.session, None)
+            self._link.send(outcome)
+
+        return answer
+
+    # -- everything else --
+
+    def _other(self, message: Any) -> None:  # noqa: ANN401 - any request of the union
+        services = self._services
+        if isinstance(message, wire.Cancel):
+            for database in services.catalog.opened():
+                database.cancel(self._number, message.id)
+        elif isinstance(message, wire.EndSession):
+            self._end_session(message.session)
+        elif isinstance(message, wire.WaitPosition):
+            self._start(message.id, self._wait(message))
+        elif isinstance(message, wire.ListDatabases):
+            self._link.send(wire.Listed(message.id, tuple(services.catalog.names())))
+        elif isinstance(message, wire.GetStatus):
+            self._link.send(services.node_status(message.id))
+        else:
+            self._start(message.id, self._slow(message))
+
+    async def _slow(self, message: Any) -> None:  # noqa: ANN401 - any request of the union
+        services = self._services
+        if isinstance(message, wire.OpenDatabase):
+            self._opened(message.id, await services.catalog.open(parse_database_name(message.database)))
+        elif isinstance(message, wire.CreateDatabase):
+            self._opened(message.id, await services.create_database(parse_database_name(message.database)))
+        elif isinstance(message, wire.ImportDatabase):
+            name = parse_database_name(message.database)
+            self._opened(message.id, await services.import_database(name, message.path, replace=message.replace))
+        elif isinstance(message, wire.DeleteDatabase):
+            await services.delete_database(parse_database_name(message.database))
+            self._link.send(wire.Finished(message.id))
+        elif isinstance(message, wire.VerifyDatabase):
+            verified = await services.verify_database(parse_database_name(message.database))
+            self._link.send(msgspec.structs.replace(verified, id=message.id))
+        elif isinstance(message, wire.SyncNow):
+            await services.sync_now()
+            self._link.send(wire.Finished(message.id))
+        else:
+            raise InvalidRequest(f"the store does not take {type(message).__name__} here")
+
+    async def _wait(self, message: wire.WaitPosition) -> None:
+        database = await self._services.catalog.open(parse_database_name(message.database))
+        timeout_s = min(max(0.0, message.timeout_s), limits.BOOKMARK_WAIT_S)
+
+        def answer(error: PandoError | None) -> None:
+            if error is None:
+                self._link.send(wire.Finished(message.id))
+            else:
+                self._refuse(message.id, error)
+
+        database.wait(Epoch(message.epoch), TXID(message.txid), self._services.now() + timeout_s, answer)
+
+    def _end_session(self, session: int) -> None:
+        name = self._sessions.pop(session, None)
+        database = self._services.catalog.get(name) if name is not None else None
+        if database is not None:
+            database.end_session((self._number, session))
+
+    def _opened(self, request_id: int, database: Database) -> None:
+        generation = self._services.catalog.generation(database)
+        self._link.send(wire.Opened(request_id, database.path, database.slot.number, generation))
+
+    def _refuse(self, request_id: int, error: PandoError) -> None:
+        self._link.send(wire.Refused(request_id, error.code, error.message, error.status, error.retryable))
+
+    def _start(self, request_id: int, work: Coroutine[Any, Any, None]) -> None:
+        """Run what has to wait; its errors are answers."""
+        if len(self._tasks) >= TASKS_MAX:
+            work.close()
+            self._refuse(request_id, Overloaded("too many requests of this link wait already; try again later"))
+            return
+        task = asyncio.get_running_loop().create_task(self._guard(request_id, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guard(self, request_id: int, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except PandoError as error:
+            self._refuse(request_id, error)
+        except Exception as error:  # noqa: BLE001 - a request handler: the client must hear of it
+            self._refuse(request_id, InternalError(f"{type(error).__name__}: {error}"))
+
+
+def shrink(message: Any) -> Any:  # noqa: ANN401 - any answer of the union
+    """Replace an answer that does not fit a frame by a refusal."""
+    if isinstance(message, wire.Ran):
+        return wire.Refused(message.id, "RESPONSE_TOO_LARGE", "the answer is too large; ask for fewer rows", 413, False)
+    return None

@@ -1,0 +1,218 @@
+"""One database on its primary: opened with recovery, written by one writer, checkpointed, handed out as snapshots.
+
+Not here: the message protocol (`pando.store.handlers`), which databases exist (`pando.store.catalog`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import apsw
+
+from pando import limits
+from pando.errors import NotReady, PandoError
+from pando.store.capture import Capture
+from pando.store.checkpoints import Checkpointer
+from pando.store.commands import Command, SessionKey
+from pando.store.commitlog import CommitLog, LogEntry
+from pando.store.context import StoreContext
+from pando.store.execution import Engine
+from pando.store.feed import ChangeFeed
+from pando.store.history import History, Slot
+from pando.store.opening import Opened, open_checked
+from pando.store.protocol import DatabaseStatus
+from pando.store.runner import Runner
+from pando.store.statements import Statements, harden
+from pando.store.waiters import PositionWaiters
+from pando.store.writer import Confirm, Writer, WriterOptions
+from pando.types import TXID, Epoch, Position, format_checksum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrimaryOptions:
+    """Settings that every database of a primary shares."""
+
+    writer: WriterOptions
+    foreign_keys: bool = True
+    change_feed: frozenset[str] = frozenset()
+    log_bytes_max: int = limits.LOG_SIZE_BYTES_MAX
+
+
+def connect_writer(path: str, *, foreign_keys: bool) -> apsw.Connection:
+    """Open the write connection: WAL, no automatic checkpoints, the log is what gets fsynced."""
+    connection = apsw.Connection(path)
+    connection.set_busy_timeout(0)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
+    connection.execute("PRAGMA cache_size=-16384")
+    connection.execute("PRAGMA temp_store=MEMORY")
+    harden(connection)
+    return connection
+
+
+class PrimaryDatabase:
+    """An open database that takes writes."""
+
+    def __init__(
+        self,
+        name: str,
+        context: StoreContext,
+        options: PrimaryOptions,
+        opened: Opened,
+        slot: Slot,
+        confirm: Confirm,
+        on_durable: Callable[[str, LogEntry], None],
+    ) -> None:
+        self.name = name
+        self.path = opened.path
+        self.slot = slot
+        self.log: CommitLog = opened.log
+        self.waiters = PositionWaiters()
+        self._context = context
+        self._options = options
+        self._raw = opened.raw
+        self._on_durable = on_durable
+        self.last_used = context.clock.monotonic()
+        connection = connect_writer(opened.path, foreign_keys=options.foreign_keys)
+        self._connection = connection
+        self.history = History(
+            log=opened.log,
+            capture=Capture(raw=opened.raw, checksums=opened.checksums),
+            slot=slot,
+            epoch=context.state.epoch,
+            clock=context.clock,
+            on_durable=self._durable,
+        )
+        feed = ChangeFeed(connection, context.clock) if name in options.change_feed else None
+        engine = Engine(
+            connection=connection,
+            runner=Runner(connection, Statements(connection), context.clock),
+            clock=context.clock,
+            before_commit=self.history.before_commit,
+            on_foreign=self._catch_foreign,
+            feed=feed,
+        )
+        self.writer = Writer(
+            engine=engine,
+            history=self.history,
+            clock=context.clock,
+            executor=context.executor,
+            confirm=confirm,
+            options=options.writer,
+        )
+        self.checkpointer = Checkpointer(
+            path=opened.path, history=self.history, writer=self.writer, executor=context.executor
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        name: str,
+        context: StoreContext,
+        options: PrimaryOptions,
+        slot: Slot,
+        confirm: Confirm,
+        on_durable: Callable[[str, LogEntry], None],
+    ) -> PrimaryDatabase:
+        """Recover file, WAL and log to one position, then open the writer. Raises PandoError."""
+        opened = await open_checked(name, context)
+        return cls(name, context, options, opened, slot, confirm, on_durable)
+
+    @property
+    def position(self) -> Position:
+        """The newest durable position."""
+        return self.log.durable
+
+    def submit(self, command: Command) -> None:
+        """Queue a command for the writer; raises Overloaded or what stopped the writer."""
+        self.last_used = self._context.clock.monotonic()
+        self.writer.submit(command)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing queued, running, open or waited for."""
+        return self.writer.is_idle and not len(self.waiters)
+
+    def cancel(self, link: int, run_id: int) -> None:
+        """Stop a queued or running command."""
+        self.writer.cancel(link, run_id)
+
+    def end_session(self, key: SessionKey) -> None:
+        """Roll back a session."""
+        self.writer.end_session(key)
+
+    def end_link(self, link: int) -> None:
+        """Forget everything of a link."""
+        self.writer.end_link(link)
+
+    def tick(self, now: float) -> None:
+        """Look at deadlines, and at the WAL."""
+        self.waiters.expire(now)
+        self.checkpointer.look()
+
+    def wait(self, epoch: Epoch, txid: TXID, deadline: float, answer: Callable[[PandoError | None], None]) -> None:
+        """Answer once the commit is visible here. On the primary a commit that is not there yet is in flight, or never was."""
+        table, slot = self.slot.table, self.slot.number
+        visible_epoch, visible_txid = table.visible(slot)
+        if (visible_epoch >= epoch and visible_txid >= txid) or table.about(slot) < txid:
+            answer(None)
+            return
+        self.waiters.add(epoch=epoch, txid=txid, deadline=deadline, answer=answer)
+
+    def status(self) -> DatabaseStatus:
+        """Say how the database stands."""
+        position = self.position
+        stopped = self.writer.stopped
+        return DatabaseStatus(
+            name=self.name,
+            epoch=position.epoch,
+            txid=position.txid,
+            checksum=format_checksum(position.checksum),
+            head_txid=position.txid,
+            size_bytes=self._raw.page_count * self._raw.page_size,
+            wal_size_bytes=self._raw.wal_size_bytes,
+            log_size_bytes=self.log.size_bytes,
+            state="open" if stopped is None else "stopped",
+            reason="" if stopped is None else stopped.message,
+        )
+
+    async def pinned(self, use: Callable[[Position], Awaitable[None]]) -> Position:
+        """Call `use` with the position while no commit can happen; for snapshots and scans, which pin it for themselves."""
+        await self.writer.hold()
+        try:
+            if self.writer.stopped is not None:
+                raise NotReady(f"the database {self.name!r} takes no writes now: {self.writer.stopped.message}")
+            position = self.log.durable
+            await use(position)
+            return position
+        finally:
+            self.writer.release()
+
+    async def close(self) -> None:
+        """Finish what runs, move the WAL into the file, and close. Waiting commands are refused."""
+        await self.writer.hold()
+        self.writer.stop(NotReady(f"the database {self.name!r} is being closed; try again"))
+        self.waiters.refuse_all(NotReady(f"the database {self.name!r} is being closed; try again"))
+        await self.checkpointer.close()
+        await asyncio.get_running_loop().run_in_executor(self._context.executor, self._close_blocking)
+
+    def _close_blocking(self) -> None:
+        with suppress(apsw.BusyError):
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._connection.close()
+        self._raw.close()
+        self.log.close()
+
+    def _durable(self, entry: LogEntry) -> None:
+        self._on_durable(self.name, entry)
+        self.waiters.advance(entry.epoch, entry.max_txid)
+        self.checkpointer.look()
+
+    def _catch_foreign(self) -> None:
+        """With the write lock held, before anything is written: capture what another program committed meanwhile."""
+        self.history.advance(("*",))

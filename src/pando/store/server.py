@@ -1,0 +1,379 @@
+"""The store process: opens what is needed, accepts links, and routes their messages.
+
+Start: take the store's lock, empty the temporary folder, make the table of positions, listen; databases are opened when somebody asks.
+Roles: a primary writes; a replica follows its upstream. Not here: what databases do, HTTP, restarting (the supervisor's).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pando import limits
+from pando.clock import Clock, SystemClock, sleep_blocking, system_random
+from pando.errors import NotPrimary, NotReady, PandoError
+from pando.store import applier_protocol, protocol
+from pando.store.adopt import Taker
+from pando.store.applier_client import ApplierClient, Notice
+from pando.store.catalog import Catalog
+from pando.store.commands import Outcome
+from pando.store.commitlog import LogEntry
+from pando.store.confirming import Confirming
+from pando.store.context import StoreContext
+from pando.store.database import Database
+from pando.store.files import FileLock, RealFileSystem
+from pando.store.following import ReplicaDatabase
+from pando.store.handlers import ClientLink, shrink
+from pando.store.handshake import LinkKind, Peer
+from pando.store.history import Slot
+from pando.store.importing import import_file
+from pando.store.layout import Layout
+from pando.store.link import Link, LinkEnd, make_decoder
+from pando.store.link_open import LinkHandlers, accept_link, adopt_socket, new_acceptor
+from pando.store.node_state import NodeState
+from pando.store.positions import PositionTable
+from pando.store.primary import PrimaryDatabase, PrimaryOptions
+from pando.store.receiving import Upstream, UpstreamOptions
+from pando.store.sending import Downstream
+from pando.store.snapshotting import Snapshots
+from pando.store.verifying import verify_database
+from pando.types import Durability, Epoch, Role
+
+_TICK_S = 0.1
+_LOCK_TRIES = 100
+_LOCK_PAUSE_S = 0.05
+_CLIENT_DECODER = make_decoder(protocol.StoreRequest)
+_APPLIER_DECODER = make_decoder(applier_protocol.ApplierAnswer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """How a store process is run. `link_key` proves nodes to each other; `alive_fd` ends the process when it closes."""
+
+    directory: Path
+    sockets: Path
+    link_key: bytes
+    role: Role
+    node: str = ""
+    public_url: str = ""
+    upstream: UpstreamOptions | None = None
+    primary: PrimaryOptions
+    durability: Durability = Durability.ASYNC
+    voters: int = 0
+    alive_fd: int = -1
+    positions_slots: int = limits.OPEN_DATABASES_MAX * 2
+
+
+class StoreServer:
+    """One store process; implements `handlers.Services`."""
+
+    def __init__(self, options: StoreOptions, clock: Clock) -> None:
+        self.options = options
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._layout = Layout(options.directory)
+        self._fs = RealFileSystem()
+        self.context = StoreContext(
+            layout=self._layout,
+            fs=self._fs,
+            clock=clock,
+            executor=ThreadPoolExecutor(max_workers=16, thread_name_prefix="store"),
+            state=NodeState.load(self._fs, self._layout.node_state, chance=system_random(), node=options.node),
+            applier=ApplierClient(on_notice=self._applier_says, on_connected=self._applier_came),
+        )
+        self.positions = PositionTable.create(self._layout.positions, options.positions_slots)
+        self.catalog = Catalog(
+            layout=self._layout, fs=self._fs, positions=self.positions, open_database=self._open_database
+        )
+        state = self.context.state
+        self.confirming = Confirming(
+            me=state.node, known=state.replicas, clock=clock, default=options.durability, voters=options.voters
+        )
+        self.snapshots = Snapshots(self.context, self.catalog)
+        self.downstream = Downstream(
+            context=self.context,
+            catalog=self.catalog,
+            snapshots=self.snapshots,
+            confirming=self.confirming,
+            is_primary=options.role is Role.PRIMARY,
+            on_stale=self._stale,
+        )
+        self.upstream = (
+            Upstream(
+                context=self.context,
+                catalog=self.catalog,
+                options=options.upstream,
+                key=options.link_key,
+                downstream=self.downstream,
+                on_change=self.push_topology,
+            )
+            if options.upstream is not None
+            else None
+        )
+        self._clients: dict[int, ClientLink] = {}
+        self._number = 0
+        self._stopping = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.stale = ""
+
+    # -- services for links (see `handlers.Services`) --
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._clock.monotonic()
+
+    def topology(self) -> protocol.Topology:
+        """Who is who, now."""
+        upstream = self.upstream
+        return protocol.Topology(
+            node=self.context.state.node,
+            role=self.options.role.value,
+            epoch=self.context.state.epoch,
+            primary_url=upstream.primary_url if upstream is not None else self.options.public_url,
+            ready=self.context.applier.is_connected and (upstream is None or upstream.is_ready),
+            reason="" if upstream is None else upstream.reason,
+        )
+
+    def push_topology(self) -> None:
+        """Tell every client that something changed."""
+        topology = self.topology()
+        for client in self._clients.values():
+            client.push(topology)
+
+    def node_status(self, request_id: int) -> protocol.NodeStatus:
+        """What the node says of itself."""
+        topology = self.topology()
+        return protocol.NodeStatus(
+            id=request_id,
+            node=topology.node,
+            role=topology.role,
+            epoch=topology.epoch,
+            primary_url=topology.primary_url,
+            upstream_connected=self.upstream is not None and self.upstream.is_connected,
+            databases=[database.status() for database in self.catalog.opened()],
+            replicas=self.downstream.status(),
+            processes={"store": os.getpid()},
+        )
+
+    async def create_database(self, name: str) -> Database:
+        """Make an empty database."""
+        self._require_primary()
+        database = await self.catalog.create(name)
+        self.downstream.database_opened(database)
+        return database
+
+    async def import_database(self, name: str, path: str, *, replace: bool) -> Database:
+        """Take a SQLite file as the content of a database."""
+        self._require_primary()
+        database = await import_file(self.context, self.catalog, name, path, replace=replace)
+        self.downstream.database_opened(database)
+        return database
+
+    async def delete_database(self, name: str) -> None:
+        """Remove a database."""
+        self._require_primary()
+        await self.catalog.remove(name)
+        self.downstream.database_dropped(name)
+        self.confirming.dropped(name, NotReady(f"the database {name!r} was deleted"))
+
+    async def verify_database(self, name: str) -> protocol.Verified:
+        """Read all pages and compare with the rolling checksum."""
+        return await verify_database(self.context, self.catalog, name)
+
+    async def sync_now(self) -> None:
+        """Fetch what is missing from the upstream."""
+        if self.upstream is not None:
+            await self.upstream.sync_now()
+
+    def _require_primary(self) -> None:
+        if self.options.role is not Role.PRIMARY:
+            raise NotPrimary("this node is a replica; ask the primary")
+
+    # -- databases --
+
+    async def _open_database(self, name: str, slot: Slot, generation: int) -> Database:
+        if self.options.role is Role.PRIMARY:
+            database: Database = await PrimaryDatabase.open(
+                name,
+                self.context,
+                self.options.primary,
+                slot,
+                partial(self._confirm, name),
+                self._durable,
+            )
+            return database
+        return await ReplicaDatabase.open(name, self.context, slot, generation)
+
+    def _confirm(self, name: str, outcome: Outcome, ran: protocol.Ran) -> None:
+        self.confirming.confirm(name, outcome.command, ran, has_written=bool(outcome.command.tables))
+
+    def _durable(self, name: str, entry: LogEntry) -> None:
+        self.downstream.push(name, entry)
+        self.confirming.durable(name, entry.max_txid)
+
+    def _stale(self, epoch: Epoch, reason: str) -> None:
+        """Somebody knows a newer epoch: this primary must not go on writing in its own."""
+        self.stale = f"a newer epoch {epoch} is known: {reason}"
+        for database in self.catalog.opened():
+            if isinstance(database, PrimaryDatabase):
+                database.writer.stop(NotPrimary(self.stale))
+
+    def _applier_says(self, notice: Notice) -> None:
+        database = self.catalog.get(notice.database)
+        if not isinstance(database, ReplicaDatabase):
+            return
+        if isinstance(notice, applier_protocol.Applied):
+            database.applied(notice)
+        if self.upstream is not None:
+            self.upstream.applier_says(notice)
+
+    def _applier_came(self) -> None:
+        self.push_topology()
+        for database in self.catalog.opened():
+            if isinstance(database, ReplicaDatabase):
+                self._background(self._reopen(database))
+        if self.upstream is not None:
+            self.upstream.start()
+
+    async def _reopen(self, database: ReplicaDatabase) -> None:
+        with suppress(NotReady):  # the applier went away again; it will be told again
+            await database.open_file()
+            if self.upstream is not None:
+                self.upstream.reopened(database)
+
+    def _background(self, work: Any) -> None:  # noqa: ANN401 - any coroutine
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- links --
+
+    def _on_open(self, link: Link, peer: Peer) -> LinkHandlers:
+        if peer.kind is LinkKind.APPLIER:
+            return self._open_applier(link)
+        if peer.kind is LinkKind.REPLICA:
+            return self.downstream.accept(link, peer)
+        if len(self._clients) >= limits.LINKS_MAX:
+            raise NotReady(f"this store has {limits.LINKS_MAX} links, which is the limit")
+        self._number += 1
+        number = self._number
+        client = ClientLink(number, link, self)
+        self._clients[number] = client
+
+        def on_closed(end: LinkEnd) -> None:
+            self._clients.pop(number, None)
+            client.on_closed(end)
+
+        return LinkHandlers(
+            decoder=_CLIENT_DECODER, on_messages=client.on_messages, on_closed=on_closed, replace_oversized=shrink
+        )
+
+    def _open_applier(self, link: Link) -> LinkHandlers:
+        applier = self.context.applier
+
+        def on_closed(end: LinkEnd) -> None:
+            applier.detach(link, end)
+            self.push_topology()
+
+        self._loop.call_soon(applier.attach, link)
+        return LinkHandlers(decoder=_APPLIER_DECODER, on_messages=applier.receive, on_closed=on_closed)
+
+    def _adopt(self, sock: Any, data: bytes) -> None:  # noqa: ANN401 - a socket
+        acceptor = new_acceptor(self.context.state.node, key=self.options.link_key)
+        self._background(self._adopt_one(sock, data, acceptor))
+
+    async def _adopt_one(self, sock: Any, data: bytes, acceptor: Any) -> None:  # noqa: ANN401
+        with suppress(OSError, PandoError):  # the other node hung up already
+            await adopt_socket(sock, data, acceptor, self._on_open)
+
+    # -- life --
+
+    async def run(self) -> None:
+        """Serve until told to stop."""
+        sockets = self.options.sockets
+        path = sockets / "store.sock"
+        with suppress(FileNotFoundError):
+            path.unlink()
+        node = self.context.state.node
+        server = await self._loop.create_unix_server(
+            lambda: accept_link(new_acceptor(node), self._on_open), path=str(path)
+        )
+        taker = Taker(str(sockets / "adopt.sock"), self._adopt)
+        taker.start()
+        ticker = self._loop.create_task(self._tick())
+        try:
+            await self._stopping.wait()
+        finally:
+            ticker.cancel()
+            taker.close()
+            server.close()
+            await self._close()
+
+    async def _close(self) -> None:
+        if self.upstream is not None:
+            await self.upstream.close()
+        self.downstream.close()
+        with suppress(PandoError):
+            await self.catalog.close_all()
+
+    def stop(self) -> None:
+        """Ask the process to end."""
+        self._stopping.set()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now = self._clock.monotonic()
+            for database in self.catalog.opened():
+                database.tick(now)
+            self.confirming.tick(now)
+            self.downstream.tick(now)
+
+
+def run_store(options: StoreOptions) -> None:
+    """Be the store process of a node; returns when it was told to stop."""
+    import uvloop
+
+    layout = Layout(options.directory)
+    layout.make_folders()
+    lock = FileLock(layout.own / "store.lock")
+    _acquire(lock)
+    try:
+        shutil.rmtree(layout.temporary, ignore_errors=True)
+        layout.temporary.mkdir()
+        uvloop.run(_serve(options))
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock) -> None:
+    """Wait a little for an earlier store of this directory to end; raises NotReady."""
+    for _ in range(_LOCK_TRIES):
+        if lock.try_acquire():
+            return
+        sleep_blocking(_LOCK_PAUSE_S)
+    raise NotReady(f"process {lock.holder()} is the store of this directory already; stop it first")
+
+
+async def _serve(options: StoreOptions) -> None:
+    server = StoreServer(options, SystemClock())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    if options.alive_fd >= 0:
+        loop.add_reader(options.alive_fd, _exit_orphan)
+    await server.run()
+
+
+def _exit_orphan() -> None:
+    """The supervisor is gone: end at once, as after a crash; the next start recovers."""
+    os._exit(1)
