@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 from pando.errors import invariant
 from pando.replication.stream_state import Mode, StreamState
+from pando.replication.windows import Windows
 
 _READING_MODES = (Mode.LOG, Mode.SNAP_SENDING)
 
