@@ -161,7 +161,7 @@ class LtxDecoder:
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
-        head = self._read_up_to(HEADER_SIZE)
+        head = self._read_rest(read(HEADER_SIZE), HEADER_SIZE)
         if not head:
             raise empty()
         self.header = LtxHeader.decode(head)
@@ -240,14 +240,16 @@ class LtxDecoder:
         self.trailer = trailer
 
     def _take(self, size: int, what: str) -> bytes:
-        data = self._read_up_to(size)
+        data = self._read(size)
         if len(data) != size:
-            raise truncated(what, size, len(data))
+            data = self._read_rest(data, size)
+            if len(data) != size:
+                raise truncated(what, size, len(data))
         return data
 
-    def _read_up_to(self, size: int) -> bytes:
-        data = self._read(size)
-        while len(data) < size:
+    def _read_rest(self, data: bytes, size: int) -> bytes:
+        """Go on reading until the size is reached or the source has ended."""
+        while data and len(data) < size:
             more = self._read(size - len(data))
             if not more:
                 break

@@ -7,8 +7,7 @@ Refused: dictionaries, skippable frames, anything longer than a page can need.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from pando.errors import LtxError
 from pando.ltx.failures import broken
@@ -21,12 +20,12 @@ _END_MARK: Final = bytes(4)
 _HISTORY_BYTES: Final = 64 * 1024
 _BLOCK_SIZES: Final = {4: 64 * 1024, 5: 256 * 1024, 6: 1024 * 1024, 7: 4096 * 1024}
 
+_FRAME_SIZE_MIN: Final = 11
 _PAGE_FRAME_HEADER: Final = FRAME_MAGIC + b"\x64\x40\xa7"
 """Version 1, independent blocks of at most 64 KiB, content checksum, no size: what the reference writes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame, cut out but not decoded. A block is its bytes and whether it is stored as it is."""
 
     raw: bytes
@@ -47,18 +46,21 @@ def _number(data: bytes) -> int:
 
 
 class _Taker:
-    """Takes bytes from a source and keeps them, up to a bound."""
+    """Takes bytes, first those that were seen already, and keeps them, up to a bound."""
 
-    def __init__(self, take: Callable[[int], bytes], size_max: int) -> None:
+    def __init__(self, take: Callable[[int], bytes], size_max: int, seen: bytes) -> None:
         self._take = take
         self._left = size_max
+        self._seen = seen
         self.parts: list[bytes] = []
 
     def __call__(self, size: int) -> bytes:
         self._left -= size
         if self._left < 0:
             raise _bad("size", f"{-self._left} bytes too long", "one page does not need so much")
-        part = self._take(size)
+        part, self._seen = self._seen[:size], self._seen[size:]
+        if len(part) < size:
+            part += self._take(size - len(part))
         self.parts.append(part)
         return part
 
@@ -66,8 +68,21 @@ class _Taker:
 def read_frame(take: Callable[[int], bytes], page_size: int) -> Frame:
     """Cut the frame of one page out of a stream; `take(n)` gives exactly n bytes or raises. Raises LtxError."""
     block_max = page_size + page_size // 255 + 16
+    seen = take(_FRAME_SIZE_MIN)
+    size_field = _number(seen[7:])
+    size = size_field & ~_STORED
+    if seen[:7] == _PAGE_FRAME_HEADER and 0 < size <= block_max:
+        # The form that everybody writes for a page: one block, end mark, content checksum.
+        rest = take(size + 8)
+        if rest[size:-4] == _END_MARK:
+            block = (size != size_field, rest[:size])
+            return Frame(seen + rest, seen[4:6], seen[6], (block,), (), _number(rest[-4:]), False)
+        seen += rest
     # A writer may flush a page in several blocks; twice the worst case is far more than any known one needs.
-    taker = _Taker(take, 2 * block_max + 64)
+    return _read_any_frame(_Taker(take, 2 * block_max + 64, seen), page_size, block_max)
+
+
+def _read_any_frame(taker: _Taker, page_size: int, block_max: int) -> Frame:
     magic = taker(4)
     if magic != FRAME_MAGIC:
         raise _bad("magic", magic.hex(), f"must be {FRAME_MAGIC.hex()}")
@@ -86,9 +101,7 @@ def read_frame(take: Callable[[int], bytes], page_size: int) -> Frame:
             block_checks.append(_number(taker(4)))
     content_check = _number(taker(4)) if flags & 0x04 else None
     raw = b"".join(taker.parts)
-    return Frame(
-        raw, descriptor, descriptor_check, tuple(blocks), tuple(block_checks), content_check, linked=not flags & 0x20
-    )
+    return Frame(raw, descriptor, descriptor_check, tuple(blocks), tuple(block_checks), content_check, not flags & 0x20)
 
 
 def _read_descriptor(taker: _Taker, page_size: int) -> bytes:
