@@ -44,7 +44,7 @@ class Catalog:
         self._closing: dict[str, asyncio.Task[None]] = {}
         self._generations: dict[int, int] = {}
         self._free_slots = list(range(positions.slots - 1, -1, -1))
-        self._generation = 0
+        self._generation = positions.boot << 32
 
     # -- looking --
 
@@ -67,7 +67,7 @@ class Catalog:
     def bump(self, database: Database) -> None:
         """The file was replaced by another one: readers notice the slot's new generation and open it again."""
         self._generation += 1
-        self._positions.claim(database.slot.number, self._generation)
+        self._positions.renew(database.slot.number, self._generation)
         self._generations[database.slot.number] = self._generation
 
     # -- opening --

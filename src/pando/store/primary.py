@@ -159,7 +159,7 @@ class PrimaryDatabase:
         """Answer once the commit is visible here. On the primary a commit that is not there yet is in flight, or never was."""
         table, slot = self.slot.table, self.slot.number
         visible_epoch, visible_txid = table.visible(slot)
-        if (visible_epoch >= epoch and visible_txid >= txid) or table.about(slot) < txid:
+        if (visible_epoch >= epoch and visible_txid >= txid) or table.about(slot)[1] < txid:
             answer(None)
             return
         self.waiters.add(epoch=epoch, txid=txid, deadline=deadline, answer=answer)
