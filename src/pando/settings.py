@@ -61,7 +61,7 @@ def _row(kind: Kind, help: str, *, aliases: tuple[str, ...] = (), **facts: Any) 
     return {"row": Row(kind=kind, help=help, env=aliases, **facts)}
 
 
-_ROLES: Final = {"primary": Role.PRIMARY, "replica": Role.REPLICA, "standalone": Role.PRIMARY, "master": Role.PRIMARY}
+_ROLES: Final = {"primary": Role.PRIMARY, "replica": Role.REPLICA, "standalone": Role.PRIMARY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
