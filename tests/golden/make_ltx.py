@@ -269,6 +269,17 @@ def page_defects() -> dict[str, tuple[str, str, dict[str, bytes]]]:
 
     return {
         "page-flags": ("LTX_INVALID", "page flags", {f"{n}": blocks(block(data), flags=n) for n in (2, 3, 0x8000)}),
+        # Before version 3 a page header had no flags: what stands in their place is the payload's start.
+        "old-format": (
+            "LTX_INVALID",
+            "page flags",
+            {
+                "2": raw_file(header(commit=1), [(1, struct.pack(">I", 1), good, data)], post),
+                "1": raw_file(
+                    header(commit=1), [(1, struct.pack(">I", 1), b"SQLite format 3\0" + data[16:], data)], post
+                ),
+            },
+        ),
         "page-flags-at-end": (
             "LTX_INVALID",
             "page flags",

@@ -2,7 +2,7 @@
 
 The rolling checksum is the XOR of all page checksums but the lock page's, so a commit updates it from the pages it
 touched. Every page and database checksum has bit 63 set; 0 means "none". `fastcrc` does the CRC when it is installed
-(0.15 us for 4 KiB), big-integer folding otherwise (about 25 us). Not here: the file checksum's coverage (see `encoder`
+(0.15 us for 4 KiB), big-integer folding otherwise (about 15 us). Not here: the file checksum's coverage (see `encoder`
 and `decoder`).
 """
 
