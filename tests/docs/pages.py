@@ -14,6 +14,7 @@ from typer.models import ArgumentInfo, ParameterInfo
 from pando import errors
 from pando.cli.main import app
 from pando.cli.options import DEFAULT_DIRECTORY, DEFAULT_URL
+from pando.log import EVENTS
 from pando.settings import settings_page
 
 ROOT = Path(__file__).parents[2]
@@ -176,7 +177,30 @@ def branch(kind):
     return next(base for base in BRANCHES if issubclass(kind, base))
 
 
-PAGES = {"cli.md": cli_page, "errors.md": errors_page, "settings.md": settings_page}
+# -- events
+
+
+def events_page():
+    rows = [
+        f"| `{name}` | {kind.level} | {', '.join(f'`{key}`' for key in kind.keys)} | {cell(kind.help)} |"
+        for name, kind in EVENTS.items()
+    ]
+    lines = [
+        "# Events",
+        "",
+        NOTE,
+        "Every process of a node writes events to standard error, one line each: time, level, process, name, and the",
+        "keys of the event. `--log-format json` writes them as JSON, `--log-level` leaves out what matters less. Names",
+        "and keys are stable.",
+        "",
+        "| event | level | keys | means |",
+        "|---|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"cli.md": cli_page, "errors.md": errors_page, "settings.md": settings_page, "events.md": events_page}
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pando.cli.options import DEFAULT_URL
 from pando.errors import InvalidSetting
+from pando.node.secret import SECRET_FILE
 
-TOKEN_LIFE_S = 3600.0
+TOKEN_LIFE_S = 12 * 3600.0
 """How long a token lasts that a command makes for itself."""
 SECRET_VARIABLES = ("PANDO_SECRET", "JWT_SECRET")
-SECRET_FILE = Path(".pando", "secret")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from pando.cli.sql import sql
 from pando.cli.status import status
 from pando.cli.sync import sync
 from pando.cli.token import token
+from pando.cli.up import up
 from pando.cli.verify import verify
 
 app = typer.Typer(
@@ -31,6 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(serve)
+app.command()(up)
+app.command()(up)
 app.command()(status)
 app.command()(sql)
 app.command("import")(import_file)

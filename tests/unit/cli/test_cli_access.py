@@ -1,0 +1,51 @@
+import jwt
+import pytest
+
+from pando.cli.access import find_secret, find_target, own_token, read_secret
+from pando.errors import InvalidSetting
+from pando.node.secret import SQL_TOKEN_LABEL, derive_key, read_or_create_secret
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch):
+    for name in ("PANDO_SECRET", "JWT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_secret_of_a_node_is_found_in_its_directory(tmp_path):
+    secret = read_or_create_secret(tmp_path)
+    assert find_secret(tmp_path) == secret
+
+
+def test_the_secret_of_a_cluster_is_found_in_its_first_node(tmp_path):
+    (tmp_path / "node1").mkdir()
+    secret = read_or_create_secret(tmp_path / "node1")
+    assert find_secret(tmp_path) == secret
+
+
+def test_the_environment_comes_first(tmp_path, monkeypatch):
+    read_or_create_secret(tmp_path)
+    monkeypatch.setenv("JWT_SECRET", "alias alias")
+    assert find_secret(tmp_path) == "alias alias"
+    monkeypatch.setenv("PANDO_SECRET", "ours ours")
+    assert find_secret(tmp_path) == "ours ours"
+
+
+def test_without_a_secret_there_is_no_token_and_the_way_out_is_named(tmp_path):
+    assert own_token(tmp_path) is None
+    with pytest.raises(InvalidSetting, match="--dir, or PANDO_SECRET"):
+        read_secret(tmp_path)
+
+
+def test_a_token_of_its_own_is_an_administrators_and_expires(tmp_path):
+    secret = read_or_create_secret(tmp_path)
+    claims = jwt.decode(own_token(tmp_path), derive_key(secret, SQL_TOKEN_LABEL), algorithms=["HS256"])
+    assert claims["admin"] is True
+    assert claims["exp"] > 0
+
+
+def test_what_was_said_comes_first(tmp_path):
+    read_or_create_secret(tmp_path)
+    target = find_target("http://a:1", tmp_path, "given")
+    assert (target.url, target.token) == ("http://a:1", "given")
+    assert find_target("", tmp_path, "").url == "http://127.0.0.1:8090"
