@@ -122,6 +122,8 @@ BOOKMARK_WAIT_S = 2.0
 """How long a read waits for its bookmark before it is forwarded or refused."""
 QUORUM_WAITERS_MAX = 4096
 """Commits of one database that wait for a majority at once; more are refused with OVERLOADED."""
+WAITERS_MAX = 10_000
+"""Reads of one database that wait for a position at the same time."""
 QUORUM_WAIT_S = 5.0
 """How long a quorum write waits for a majority."""
 

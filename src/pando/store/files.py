@@ -45,7 +45,11 @@ class FileHandle(Protocol):
         ...
 
     def write(self, data: Buffer) -> None:
-        """Write all of `data` at the end of the file. After an error a part of it may be there."""
+        """Write all of `data` at the end of the file. After an error a part of it may be there: truncate."""
+        ...
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Write all of `data` at an offset, over what is there."""
         ...
 
     def truncate(self, size: int) -> None:
@@ -120,13 +124,14 @@ def translate(error: OSError, action: str, path: Path) -> StorageError:
 
 
 class RealFile:
-    """A file of the operating system."""
+    """A file of the operating system. It remembers its end, so a file has one writer at a time."""
 
-    __slots__ = ("_fd", "_path")
+    __slots__ = ("_end", "_fd", "_path")
 
     def __init__(self, fd: int, path: Path) -> None:
         self._fd = fd
         self._path = path
+        self._end = os.fstat(fd).st_size
 
     def pread(self, offset: int, size: int) -> bytes:
         """Read up to `size` bytes; fewer only at the end of the file."""
@@ -149,15 +154,24 @@ class RealFile:
     def write(self, data: Buffer) -> None:
         """Write all of `data` at the end of the file."""
         try:
-            written = os.write(self._fd, data)
+            written = os.pwrite(self._fd, data, self._end)
             if written < len(data):
-                self._write_rest(memoryview(data), written)
+                self._write_rest(self._end, memoryview(data), written)
         except OSError as error:
             raise translate(error, "writing", self._path) from error
+        self._end += len(data)
 
-    def _write_rest(self, data: memoryview, written: int) -> None:
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Write all of `data` at an offset, over what is there."""
+        try:
+            self._write_rest(offset, memoryview(data), 0)
+        except OSError as error:
+            raise translate(error, "writing", self._path) from error
+        self._end = max(self._end, offset + len(data))
+
+    def _write_rest(self, offset: int, data: memoryview, written: int) -> None:
         while written < len(data):
-            written += os.write(self._fd, data[written:])
+            written += os.pwrite(self._fd, data[written:], offset + written)
 
     def truncate(self, size: int) -> None:
         """Cut the file to `size` bytes."""
@@ -165,6 +179,7 @@ class RealFile:
             os.ftruncate(self._fd, size)
         except OSError as error:
             raise translate(error, "truncating", self._path) from error
+        self._end = size
 
     def fdatasync(self) -> None:
         """Return when content and size are on the disk."""
@@ -197,7 +212,7 @@ class RealFileSystem:
 
     def open_append(self, path: Path, *, create: bool = True, mode: int = 0o600) -> RealFile:
         """Open for reading and for writing at the end."""
-        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         return self._open(path, flags, mode)
 
     def open_read(self, path: Path) -> RealFile:

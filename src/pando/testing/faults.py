@@ -56,9 +56,9 @@ class _File:
         self.unsynced: list[tuple[int, bytes | None]] = []
         self.identity = (0, next(_IDENTITIES))
 
-    def write(self, data: Buffer) -> None:
-        self.unsynced.append((len(self.content), bytes(data)))
-        self.content += data
+    def write(self, offset: int, data: Buffer) -> None:
+        self.unsynced.append((offset, bytes(data)))
+        _apply(self.content, offset, bytes(data))
 
     def truncate(self, size: int) -> None:
         self.unsynced.append((size, None))
@@ -169,14 +169,18 @@ class FaultyFile:
 
     def write(self, data: Buffer) -> None:
         """Write at the end; a torn write leaves a part."""
+        self.write_at(len(self._open_file().content), data)
+
+    def write_at(self, offset: int, data: Buffer) -> None:
+        """Write at an offset; a torn write leaves a part."""
         file = self._open_file(for_writing=True)
         try:
             self._fs.step("write", self._path)
         except (StorageError, PowerLost):
             if self._fs.tears_writes and len(data) > 1:
-                file.write(data[: self._fs.rng.randint(1, len(data) - 1)])
+                file.write(offset, data[: self._fs.rng.randint(1, len(data) - 1)])
             raise
-        file.write(data)
+        file.write(offset, data)
 
     def truncate(self, size: int) -> None:
         """Cut the file."""

@@ -42,11 +42,14 @@ def test_handle_reads_what_was_appended(place):
     assert handle.pread(100, 10) == b""
     handle.truncate(5)
     handle.write(b"!")
-    assert handle.stat().size == 6
+    handle.write_at(0, b"J")
+    handle.write_at(5, b"?!")
+    assert handle.stat().size == 7
+    handle.write(b".")
     handle.close()
     handle.close()
     reader = fs.open_read(root / "a")
-    assert reader.pread(0, 10) == b"hello!"
+    assert reader.pread(0, 10) == b"Jello?!."
     assert reader.stat() == fs.stat(root / "a")
     with pytest.raises(StorageError):
         reader.write(b"x")
