@@ -134,7 +134,7 @@ class Link(asyncio.Protocol):
         self._end: LinkEnd | None = None
         self._is_reported = False
 
-    # -- state -------------------------------------------------------------------------------------------------------
+    # -- state --
 
     @property
     def is_open(self) -> bool:
@@ -150,7 +150,7 @@ class Link(asyncio.Protocol):
         """Give what the transport knows, for example `peername`."""
         return self._transport.get_extra_info(name) if self._transport is not None else None
 
-    # -- sending -----------------------------------------------------------------------------------------------------
+    # -- sending --
 
     def send(self, message: Any) -> None:  # noqa: ANN401 - any message of the union that the other side decodes
         """Queue a message; all of one loop turn leave as one frame.
@@ -221,7 +221,7 @@ class Link(asyncio.Protocol):
             self._writable = asyncio.Event()
         await self._writable.wait()
 
-    # -- receiving ---------------------------------------------------------------------------------------------------
+    # -- receiving --
 
     def pause_reading(self) -> None:
         """Take no more from the stream for now; up to one chunk that was read already still arrives."""
@@ -271,7 +271,7 @@ class Link(asyncio.Protocol):
             self._partial = bytearray(view[at:])
             self._partial_bytes_needed = needed
 
-    # -- life --------------------------------------------------------------------------------------------------------
+    # -- life --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start; called by the event loop."""

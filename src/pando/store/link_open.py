@@ -69,7 +69,7 @@ def _install(link: Link, handlers: LinkHandlers) -> None:
     link.replace_oversized = handlers.replace_oversized
 
 
-# -- accepting -------------------------------------------------------------------------------------------------------
+# -- accepting --
 
 
 def accept_link(acceptor: Acceptor, on_open: OnOpen, *, time_limit_s: float = limits.LINK_AUTH_S) -> Link:
@@ -140,7 +140,7 @@ def _tune(sock: socket.socket) -> None:
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-# -- dialling --------------------------------------------------------------------------------------------------------
+# -- dialling --
 
 
 async def dial_unix(path: str, dialer: Dialer, on_open: OnOpen, *, time_limit_s: float = limits.LINK_AUTH_S) -> Link:
