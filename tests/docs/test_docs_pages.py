@@ -53,14 +53,17 @@ def test_links_lead_somewhere(path):
         found = (path.parent / target).resolve()
         assert found.exists(), f"{path.name} links to {target}"
         if anchor:
-            headings = [re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in found.open()]
+            headings = [
+                re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+                for line in found.read_text().splitlines()
+            ]
             assert anchor in headings, f"{path.name} links to {target}#{anchor}"
 
 
 def test_every_page_is_in_the_index():
     index = (DOCS / "index.md").read_text()
-    missing = [path.name for path in DOCS.glob("*.md") if path.name != "index.md" and f"({path.name})" not in index]
-    assert not missing
+    pages = {path.name for path in DOCS.glob("*.md") if not path.name.startswith("formats-")} - {"index.md"}
+    assert [name for name in pages if f"({name})" not in index] == []
 
 
 def test_every_format_is_in_its_index():
@@ -97,3 +100,15 @@ def test_nothing_says_where_it_was_made():
     words = re.compile("/" + r"work/|/opt/|/root/|/tmp/bash")
     files = [*documents(), ROOT / "Makefile", ROOT / ".ci" / "run", *sorted((ROOT / "src").rglob("*.py"))]
     assert [str(path) for path in files if words.search(path.read_text())] == []
+
+
+def test_modules_and_paths_that_documents_name_exist():
+    """`pando.store.protocol`, `pando.types.Bookmark`: the longest part that is a module must be one."""
+    for path in documents():
+        for name in re.findall(r"`pando((?:\.[A-Za-z_]+)+)`", path.read_text()):
+            parts = name.strip(".").split(".")
+            base = ROOT / "src" / "pando"
+            found = base.joinpath(*parts).with_suffix(".py").is_file() or base.joinpath(*parts).is_dir()
+            owner = base.joinpath(*parts[:-1])
+            defined = owner.with_suffix(".py") if owner != base else base / "__init__.py"
+            assert found or (defined.is_file() and parts[-1] in defined.read_text()), f"{path.name}: pando{name}"

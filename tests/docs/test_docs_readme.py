@@ -31,12 +31,8 @@ def wait_until_serving(address, process, deadline_s=30.0):
                 if answer.status == 200:
                     return
         except OSError:
-            pause()
+            sleep_blocking(0.05)
     raise AssertionError(f"nothing serves at {address} after {deadline_s} s")
-
-
-def pause(call=sleep_blocking):
-    call(0.05)
 
 
 def free_port():
