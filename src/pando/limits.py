@@ -108,6 +108,8 @@ RECONNECT_S_MIN = 0.05
 """First pause before a replica connects again; doubled each time, with jitter."""
 RECONNECT_S_MAX = 5.0
 """Longest pause before a replica connects, or asks for a database, again."""
+LINK_REQUESTS_MAX = 16_384
+"""Requests of one web process that wait for answers on one link; more are refused with OVERLOADED."""
 LINKS_MAX = 1024
 """Links (web processes, replicas, peers) that a store process accepts."""
 LINK_AUTH_S = 5.0

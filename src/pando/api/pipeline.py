@@ -1,0 +1,323 @@
+"""SQL over HTTP: POST /v2/pipeline and /v3/pipeline as a raw ASGI handler, with the probes GET /v2 and /v3.
+
+The hot path of the whole node, so one pass over the headers and no framework. Errors come in three layers: inside a
+200 answer (statements), HTTP 400 as plain text (the protocol), JSON with `error`, `message`, `code`, `retryable`
+(everything else). Content types are bare, since clients compare them as they stand. Not here: tokens (injected),
+running the pipeline (see `pando.sql.service`), other routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from pando import limits
+from pando.errors import (
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    NotReady,
+    PandoError,
+    RequestTooLarge,
+    StreamExpired,
+)
+from pando.sql.access import Access
+from pando.sql.batons import CLOSED, Baton, BatonError
+from pando.sql.freshness import SESSION, Freshness, parse_freshness
+from pando.sql.messages import HranaProtocolError, decode_pipeline
+from pando.sql.service import Answer, BatonElsewhere, Call, SqlService
+from pando.types import DEFAULT_DATABASE, Bookmark, Durability, parse_bookmark, parse_database_name
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+DRAIN_BYTES_MAX: Final = 4 * limits.BODY_SIZE_BYTES_MAX
+"""How much of a body that is too large is still taken, so that its client comes to read the answer."""
+DRAIN_S: Final = 5.0
+
+_JSON: Final = (b"content-type", b"application/json")
+_TEXT: Final = (b"content-type", b"text/plain")
+_PIPELINE_PATHS: Final = frozenset({"/v2/pipeline", "/v3/pipeline"})
+_PROBE_PATHS: Final = frozenset({"/v2", "/v3"})
+BATON_HOP: Final = b"pando-baton-hop"
+"""Header of a request that another process sent on: it is not sent on again."""
+
+
+class Forwarder(Protocol):
+    """Sends a request to the process that holds a stream."""
+
+    async def forward(self, baton: Baton, path: str, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
+        """Give status, headers and body of the answer; raises PandoError if the process cannot be reached."""
+        ...
+
+
+@dataclass(slots=True)
+class Request:
+    """What the headers say."""
+
+    access: Access
+    path: str
+    database: str = DEFAULT_DATABASE
+    bookmark: Bookmark | None = None
+    freshness: Freshness = SESSION
+    durability: str = ""
+    length: int | None = None
+    has_cookie: bool = False
+    expects_continue: bool = False
+    has_hopped: bool = False
+
+
+class PipelineHandler:
+    """ASGI application for the SQL routes. `matches` tells whether a path is one of them."""
+
+    def __init__(
+        self,
+        service: SqlService,
+        authenticate: Callable[[Headers], Access],
+        *,
+        forwarder: Forwarder | None = None,
+        database_from_host: bool = False,
+        default_freshness: Freshness = SESSION,
+        body_bytes_max: int = limits.BODY_SIZE_BYTES_MAX,
+    ) -> None:
+        self._service = service
+        self._authenticate = authenticate
+        self._forwarder = forwarder
+        self._database_from_host = database_from_host
+        self._default_freshness = default_freshness
+        self._body_bytes_max = body_bytes_max
+
+    @staticmethod
+    def matches(path: str) -> bool:
+        """Tell whether a path is for this handler."""
+        return path in _PIPELINE_PATHS or path in _PROBE_PATHS or path.startswith("/dev/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; never raises but when the client is gone or this task is cancelled."""
+        try:
+            status, headers, body, is_unread = await self._answer(scope, receive)
+        except PandoError as error:
+            status, headers, body = error_response(error)
+            is_unread = False
+        except Exception as error:  # noqa: BLE001 - the boundary: a bug of ours must be an answer, not a broken connection
+            status, headers, body = error_response(InternalError(f"internal error: {type(error).__name__}: {error}"))
+            is_unread = False
+        headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": is_unread})
+        if is_unread:
+            await drain(receive)
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes, bool]:
+        path, method = scope["path"], scope["method"]
+        if path in _PIPELINE_PATHS:
+            namespace = None
+        elif path in _PROBE_PATHS:
+            return 200, [_TEXT], b"Hello, this is HTTP API " + path[1:].encode(), False
+        else:
+            namespace, path = split_dev_path(path)
+        if method != "POST":
+            return 405, [_JSON, (b"allow", b"POST")], _error_body("use POST", "METHOD_NOT_ALLOWED"), False
+        headers: Headers = scope["headers"]
+        request = self._read_headers(headers, path, namespace)
+        body = await self._read_body(request, receive)
+        if body is None:
+            error = RequestTooLarge(f"the body is larger than {self._body_bytes_max} bytes; send less in one request")
+            status, answer_headers, text = error_response(error)
+            answer_headers.append((b"connection", b"close"))
+            return status, answer_headers, text, not request.expects_continue
+        return await self._run(request, headers, body)
+
+    async def _run(self, request: Request, headers: Headers, body: bytes) -> tuple[int, Headers, bytes, bool]:
+        pipeline = decode_pipeline(body)
+        call = Call(request.database, request.access, request.bookmark, request.freshness, request.durability)
+        try:
+            answer = await self._service.answer(pipeline, call)
+        except BatonElsewhere as elsewhere:
+            if self._forwarder is None or request.has_hopped:
+                raise BatonError(CLOSED) from elsewhere
+            return *await self._forwarder.forward(elsewhere.baton, request.path, headers, body), False
+        return 200, _answer_headers(answer, request), answer.body, False
+
+    # -- headers and body -----------------------------------------------------------------------------------------
+
+    def _read_headers(self, headers: Headers, path: str, namespace: str | None) -> Request:
+        """Check the token, then look for everything else in one pass. Raises PandoError."""
+        request = Request(self._authenticate(headers), path, freshness=self._default_freshness)
+        host = b""
+        for name, value in headers:
+            reader = _HEADERS.get(name)
+            if reader is not None:
+                reader(request, value)
+            elif name == b"x-namespace":
+                namespace = value.decode("latin-1") if namespace is None else namespace
+            elif name == b"host":
+                host = value
+        if namespace is None and self._database_from_host:
+            namespace = host_label(host.decode("latin-1"))
+        if namespace is not None:
+            request.database = parse_database_name(namespace)
+        request.access.check_database(request.database)
+        return request
+
+    async def _read_body(self, request: Request, receive: Receive) -> bytes | None:
+        """Give the body, None if it is longer than allowed; at most so much is ever held."""
+        if request.length is not None and request.length > self._body_bytes_max:
+            return None
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            parts, size = [body], len(body)
+            while message.get("more_body"):
+                message = await receive()
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > self._body_bytes_max:
+                    return None
+            body = b"".join(parts)
+        if message["type"] == "http.disconnect":
+            raise InvalidRequest("the client went away before its request was complete")
+        return body if len(body) <= self._body_bytes_max else None
+
+
+async def drain(receive: Receive) -> None:
+    """Take and drop what is left of a body, within bounds: a connection closed at once would lose the answer too."""
+
+    async def take() -> None:
+        left = DRAIN_BYTES_MAX
+        while left > 0:
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if not message.get("more_body"):
+                return
+
+    try:
+        await asyncio.wait_for(take(), DRAIN_S)
+    except TimeoutError:
+        return
+
+
+def _answer_headers(answer: Answer, request: Request) -> Headers:
+    if answer.bookmark is None:
+        return [_JSON]
+    text = str(answer.bookmark).encode()
+    if request.has_cookie:
+        return [_JSON, (b"pando-bookmark", text), (b"set-cookie", b"pando_bookmark=" + text + b"; Path=/; HttpOnly")]
+    return [_JSON, (b"pando-bookmark", text)]
+
+
+# -- headers ------------------------------------------------------------------------------------------------------
+
+
+def _bookmark(request: Request, value: bytes) -> None:
+    request.bookmark = parse_bookmark(value.decode("latin-1"))
+
+
+def _freshness(request: Request, value: bytes) -> None:
+    request.freshness = parse_freshness(value.decode("latin-1"))
+
+
+def _durability(request: Request, value: bytes) -> None:
+    text = value.decode("latin-1")
+    try:
+        request.durability = str(Durability(text))
+    except ValueError:
+        known = ", ".join(Durability)
+        raise InvalidRequest(f"Pando-Durability is {text[:80]!r}; it must be one of: {known}") from None
+
+
+def _length(request: Request, value: bytes) -> None:
+    try:
+        request.length = int(value)
+    except ValueError:
+        raise InvalidRequest("Content-Length is no number") from None
+
+
+def _cookie(request: Request, value: bytes) -> None:
+    """A bookmark from a cookie may be stale or foreign: what cannot be read is no reason to refuse."""
+    request.has_cookie = True
+    if b"pando_bookmark" not in value or request.bookmark is not None:
+        return
+    try:
+        morsel = SimpleCookie(value.decode("latin-1")).get("pando_bookmark")
+        if morsel is not None:
+            request.bookmark = parse_bookmark(morsel.value)
+    except (CookieError, PandoError):
+        return
+
+
+def _expect(request: Request, value: bytes) -> None:
+    request.expects_continue = value.lower() == b"100-continue"
+
+
+def _hopped(request: Request, value: bytes) -> None:
+    request.has_hopped = True
+
+
+_HEADERS: dict[bytes, Callable[[Request, bytes], None]] = {
+    b"pando-bookmark": _bookmark,
+    b"pando-freshness": _freshness,
+    b"pando-durability": _durability,
+    b"content-length": _length,
+    b"cookie": _cookie,
+    b"expect": _expect,
+    BATON_HOP: _hopped,
+}
+
+
+def split_dev_path(path: str) -> tuple[str, str]:
+    """Cut `/dev/<namespace>/v2/pipeline` into (namespace, path); raises NotFound."""
+    _, _, namespace, rest = path.split("/", 3) if path.count("/") >= 3 else ("", "", "", "")
+    if not namespace or f"/{rest}" not in _PIPELINE_PATHS:
+        raise NotFound(f"there is nothing at {path[:200]}")
+    return namespace, f"/{rest}"
+
+
+def host_label(host: str) -> str | None:
+    """Give the first label of a host name as the database's name; None for addresses, `localhost` and bare names."""
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    label, dot, rest = name.strip("[]").partition(".")
+    if not dot or not rest or name.lower().endswith("localhost"):
+        return None
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return label
+    return None
+
+
+# -- errors -------------------------------------------------------------------------------------------------------
+
+
+def _error_body(message: str, code: str, *, retryable: bool = False) -> bytes:
+    """JSON for sqld's clients (`error`), Hrana's (`message`, `code`) and ours (`retryable`)."""
+    return msgspec.json.encode({"error": message, "message": message, "code": code, "retryable": retryable})
+
+
+def error_response(error: PandoError) -> tuple[int, Headers, bytes]:
+    """Give status, headers and body for what a pipeline raised."""
+    if isinstance(error, HranaProtocolError):
+        return 400, [_TEXT], error.message.encode("utf-8", "replace")
+    if isinstance(error, StreamExpired):
+        return 400, [_JSON], msgspec.json.encode({"message": error.message, "code": error.code})
+    headers: Headers = [_JSON]
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, NotReady):
+        headers.append((b"retry-after", b"1"))
+    return error.status, headers, _error_body(error.message, error.code, retryable=error.retryable)
+
+
+def asgi_headers(pairs: Iterable[tuple[str, str]]) -> Headers:
+    """Turn header pairs of a client library into ASGI's form."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs]

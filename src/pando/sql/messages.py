@@ -1,0 +1,534 @@
+"""Hrana's JSON (pipelines over HTTP, versions 2 and 3) to and from what `pando.store.requests` defines.
+
+Pure: bytes in, values out, and back. Broken input raises `HranaProtocolError`, which loses the whole pipeline
+(HTTP 400, plain text). Not here: batons (`pando.sql.batons`), what is kept per stream (`pando.sql.streams`), routing
+(`pando.sql.service`).
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from pando import limits
+from pando.errors import CallerError
+from pando.store import requests as store
+from pando.store.requests import Failure, Request, Result, StatementResult, Value
+
+CONDITION_DEPTH_MAX: Final = 100
+"""Nesting of conditions in a batch."""
+
+
+class HranaProtocolError(CallerError):
+    """The request breaks the protocol: answered with HTTP 400 and plain text, the stream is closed."""
+
+    code = "HRANA_PROTO_ERROR"
+
+
+# -- the wire: requests -------------------------------------------------------------------------------------------
+
+
+class NullValue(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="null"):
+    """NULL."""
+
+
+class IntegerValue(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="integer"):
+    """A 64-bit integer as decimal text."""
+
+    value: str
+
+
+class FloatValue(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="float"):
+    """A number."""
+
+    value: float
+
+
+class TextValue(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="text"):
+    """A text."""
+
+    value: str
+
+
+class BlobValue(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="blob"):
+    """Bytes in base64."""
+
+    base64: str
+
+
+WireValue = NullValue | IntegerValue | FloatValue | TextValue | BlobValue
+
+
+class NamedArgument(msgspec.Struct, frozen=True):
+    """A named argument."""
+
+    name: str
+    value: WireValue
+
+
+class WireStatement(msgspec.Struct, frozen=True):
+    """A statement by its text or by the number of a stored text."""
+
+    sql: str | None = None
+    sql_id: int | None = None
+    args: list[WireValue] | None = None
+    named_args: list[NamedArgument] | None = None
+    want_rows: bool | None = True
+    replication_index: str | int | None = None
+
+
+class _Ok(msgspec.Struct, frozen=True, tag_field="type", tag="ok"):
+    step: int
+
+
+class _Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
+    step: int
+
+
+class _Not(msgspec.Struct, frozen=True, tag_field="type", tag="not"):
+    cond: WireCondition
+
+
+class _And(msgspec.Struct, frozen=True, tag_field="type", tag="and"):
+    conds: list[WireCondition]
+
+
+class _Or(msgspec.Struct, frozen=True, tag_field="type", tag="or"):
+    conds: list[WireCondition]
+
+
+class _IsAutocommit(msgspec.Struct, frozen=True, tag_field="type", tag="is_autocommit"):
+    pass
+
+
+WireCondition = _Ok | _Error | _Not | _And | _Or | _IsAutocommit
+
+
+class WireStep(msgspec.Struct, frozen=True):
+    """A step of a batch."""
+
+    stmt: WireStatement
+    condition: WireCondition | None = None
+
+
+class WireBatch(msgspec.Struct, frozen=True):
+    """Steps with conditions."""
+
+    steps: list[WireStep]
+    replication_index: str | int | None = None
+
+
+class ExecuteRequest(msgspec.Struct, frozen=True, tag_field="type", tag="execute"):
+    """Run a statement."""
+
+    stmt: WireStatement
+
+
+class BatchRequest(msgspec.Struct, frozen=True, tag_field="type", tag="batch"):
+    """Run a batch."""
+
+    batch: WireBatch
+
+
+class SequenceRequest(msgspec.Struct, frozen=True, tag_field="type", tag="sequence"):
+    """Run a script."""
+
+    sql: str | None = None
+    sql_id: int | None = None
+    replication_index: str | int | None = None
+
+
+class DescribeRequest(msgspec.Struct, frozen=True, tag_field="type", tag="describe"):
+    """Describe a statement."""
+
+    sql: str | None = None
+    sql_id: int | None = None
+    replication_index: str | int | None = None
+
+
+class StoreSqlRequest(msgspec.Struct, frozen=True, tag_field="type", tag="store_sql"):
+    """Keep a text for this stream."""
+
+    sql_id: int
+    sql: str
+
+
+class CloseSqlRequest(msgspec.Struct, frozen=True, tag_field="type", tag="close_sql"):
+    """Forget a text."""
+
+    sql_id: int
+
+
+class GetAutocommitRequest(msgspec.Struct, frozen=True, tag_field="type", tag="get_autocommit"):
+    """Ask whether no transaction is open."""
+
+
+class CloseRequest(msgspec.Struct, frozen=True, tag_field="type", tag="close"):
+    """Close the stream."""
+
+
+WireRequest = (
+    ExecuteRequest
+    | BatchRequest
+    | SequenceRequest
+    | DescribeRequest
+    | StoreSqlRequest
+    | CloseSqlRequest
+    | GetAutocommitRequest
+    | CloseRequest
+)
+
+
+class PipelineBody(msgspec.Struct, frozen=True):
+    """A request of POST /v2/pipeline or /v3/pipeline."""
+
+    requests: list[WireRequest]
+    baton: str | None = None
+
+
+_decode_pipeline = msgspec.json.Decoder(PipelineBody).decode
+
+
+def decode_pipeline(body: bytes | bytearray) -> PipelineBody:
+    """Read a pipeline; raises HranaProtocolError."""
+    try:
+        pipeline = _decode_pipeline(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise HranaProtocolError(f"the body is not a Hrana pipeline: {error}") from error
+    if len(pipeline.requests) > limits.PIPELINE_REQUESTS_MAX:
+        raise HranaProtocolError(
+            f"the pipeline has {len(pipeline.requests)} requests, at most {limits.PIPELINE_REQUESTS_MAX} are allowed"
+        )
+    return pipeline
+
+
+# -- wire to requests ---------------------------------------------------------------------------------------------
+
+
+def to_request(wire: WireRequest, stored: Mapping[int, str]) -> Request:
+    """Turn an execute, batch, sequence, describe or get_autocommit into a request, stored texts put in.
+
+    Raises HranaProtocolError; KeyError never: unknown numbers of texts are protocol errors.
+    """
+    if type(wire) is ExecuteRequest:
+        return store.Execute(_statement(wire.stmt, stored))
+    if isinstance(wire, BatchRequest):
+        return _batch(wire.batch, stored)
+    if isinstance(wire, SequenceRequest):
+        return store.Sequence(_sql(wire.sql, wire.sql_id, stored))
+    if isinstance(wire, DescribeRequest):
+        return store.Describe(_sql(wire.sql, wire.sql_id, stored))
+    if isinstance(wire, GetAutocommitRequest):
+        return store.GetAutocommit()
+    raise HranaProtocolError(f"{type(wire).__name__} is not for the database")
+
+
+def sql_ids(wire: WireRequest) -> list[int]:
+    """Give the numbers of the stored texts that a request uses."""
+    if isinstance(wire, ExecuteRequest):
+        numbers = [wire.stmt.sql_id]
+    elif isinstance(wire, BatchRequest):
+        numbers = [step.stmt.sql_id for step in wire.batch.steps]
+    elif isinstance(wire, SequenceRequest | DescribeRequest):
+        numbers = [wire.sql_id]
+    else:
+        return []
+    return [number for number in numbers if number is not None]
+
+
+def replication_index(wire: WireRequest) -> int:
+    """Give the highest `replication_index` that a request carries, 0 without one; raises HranaProtocolError."""
+    if type(wire) is ExecuteRequest:
+        given = wire.stmt.replication_index
+        return 0 if given is None else _index(given)
+    if isinstance(wire, BatchRequest):
+        steps = [step.stmt.replication_index for step in wire.batch.steps]
+        return max(_index(given) for given in [*steps, wire.batch.replication_index])
+    if isinstance(wire, SequenceRequest | DescribeRequest):
+        return _index(wire.replication_index)
+    return 0
+
+
+def _index(given: str | int | None) -> int:
+    if given is None:
+        return 0
+    number = given if isinstance(given, int) else _integer(given, "replication_index")
+    if not 0 <= number < 1 << 64:
+        raise HranaProtocolError(f"replication_index {number} does not fit into 64 bits")
+    return number
+
+
+def _sql(sql: str | None, sql_id: int | None, stored: Mapping[int, str]) -> str:
+    if sql is not None:
+        if sql_id is not None:
+            raise HranaProtocolError("both `sql` and `sql_id` are given; exactly one of them must be")
+        return sql
+    if sql_id is None:
+        raise HranaProtocolError("neither `sql` nor `sql_id` is given; exactly one of them must be")
+    text = stored.get(sql_id)
+    if text is None:
+        raise HranaProtocolError(f"SQL text {sql_id} not found")
+    return text
+
+
+def _statement(wire: WireStatement, stored: Mapping[int, str]) -> store.Statement:
+    sql = _sql(wire.sql, wire.sql_id, stored)
+    args = tuple([_value(value) for value in wire.args]) if wire.args else ()
+    named = tuple([(arg.name, _value(arg.value)) for arg in wire.named_args]) if wire.named_args else ()
+    return store.Statement(sql, args, named, wire.want_rows is not False)
+
+
+def _value(wire: WireValue) -> Value:
+    if isinstance(wire, TextValue | FloatValue):
+        return wire.value
+    if isinstance(wire, IntegerValue):
+        return _integer(wire.value, "an integer")
+    if isinstance(wire, BlobValue):
+        return decode_base64(wire.base64)
+    return None
+
+
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,20}")
+
+
+def _integer(text: str, what: str) -> int:
+    if not _DECIMAL.fullmatch(text):
+        raise HranaProtocolError(f"{what} must be a decimal number in a string, not {text[:40]!r}")
+    number = int(text)
+    if what == "an integer" and not -(1 << 63) <= number < 1 << 63:
+        raise HranaProtocolError(f"{what} must fit into 64 bits: {text}")
+    return number
+
+
+def decode_base64(text: str) -> bytes:
+    """Read base64 of the standard alphabet, padded or not; raises HranaProtocolError."""
+    core = text.rstrip("=")
+    try:
+        return binascii.a2b_base64(core + "=" * (-len(core) % 4), strict_mode=bool(core))
+    except (binascii.Error, ValueError) as error:
+        raise HranaProtocolError(f"a blob is not base64: {error}") from error
+
+
+def encode_base64(data: bytes) -> str:
+    """Give base64 of the standard alphabet without padding."""
+    return binascii.b2a_base64(data, newline=False).decode("ascii").rstrip("=")
+
+
+def _batch(wire: WireBatch, stored: Mapping[int, str]) -> store.Batch:
+    if len(wire.steps) > limits.PIPELINE_REQUESTS_MAX:
+        raise HranaProtocolError(
+            f"the batch has {len(wire.steps)} steps, at most {limits.PIPELINE_REQUESTS_MAX} are allowed"
+        )
+    steps = []
+    for number, step in enumerate(wire.steps):
+        condition = None if step.condition is None else _condition(step.condition, number, 0)
+        steps.append(store.Step(_statement(step.stmt, stored), condition))
+    return store.Batch(tuple(steps))
+
+
+def _condition(wire: WireCondition, number: int, depth: int) -> store.Condition:
+    """Turn a step's condition; `number` is the step's own, conditions may name earlier steps only."""
+    if depth > CONDITION_DEPTH_MAX:
+        raise HranaProtocolError(f"conditions are nested more than {CONDITION_DEPTH_MAX} deep")
+    if isinstance(wire, _Ok | _Error):
+        if not 0 <= wire.step < number:
+            raise HranaProtocolError(f"the condition of step {number} names step {wire.step}, which is not before it")
+        return store.StepOk(wire.step) if isinstance(wire, _Ok) else store.StepError(wire.step)
+    if isinstance(wire, _Not):
+        return store.Not(_condition(wire.cond, number, depth + 1))
+    if isinstance(wire, _And):
+        return store.And(tuple(_condition(each, number, depth + 1) for each in wire.conds))
+    if isinstance(wire, _Or):
+        return store.Or(tuple(_condition(each, number, depth + 1) for each in wire.conds))
+    return store.IsAutocommit()
+
+
+# -- results to the wire ------------------------------------------------------------------------------------------
+
+
+class _Answer(msgspec.Struct, gc=False):
+    baton: str | None
+    base_url: str | None
+    results: list[object]
+
+
+class _OkResult(msgspec.Struct, gc=False, tag_field="type", tag="ok"):
+    response: object
+
+
+class _ErrorResult(msgspec.Struct, gc=False, tag_field="type", tag="error"):
+    error: object
+
+
+class _ErrorBody(msgspec.Struct, gc=False, omit_defaults=True):
+    message: str
+    code: str
+    extended_code: str | None = None
+
+
+class _WithResult(msgspec.Struct, gc=False):
+    type: str
+    result: object
+
+
+class _Plain(msgspec.Struct, gc=False):
+    type: str
+
+
+class _Autocommit(msgspec.Struct, gc=False, tag_field="type", tag="get_autocommit"):
+    is_autocommit: bool
+
+
+class _Rows(msgspec.Struct, gc=False):
+    cols: msgspec.Raw
+    rows: list[list[object]]
+    affected_row_count: int
+    last_insert_rowid: str | None
+    replication_index: str | None
+    rows_read: int
+    rows_written: int
+    query_duration_ms: float
+
+
+class _BatchBody(msgspec.Struct, gc=False):
+    step_results: list[object]
+    step_errors: list[object]
+    replication_index: str | None
+
+
+class _Column(msgspec.Struct, gc=False):
+    name: str | None
+    decltype: str | None
+
+
+class _Parameter(msgspec.Struct, gc=False):
+    name: str | None
+
+
+class _DescribeBody(msgspec.Struct, gc=False):
+    params: list[_Parameter]
+    cols: msgspec.Raw
+    is_explain: bool
+    is_readonly: bool
+
+
+class _OutNull(msgspec.Struct, gc=False, tag_field="type", tag="null"):
+    pass
+
+
+class _OutInteger(msgspec.Struct, gc=False, tag_field="type", tag="integer"):
+    value: str
+
+
+class _OutFloat(msgspec.Struct, gc=False, tag_field="type", tag="float"):
+    value: float
+
+
+class _OutText(msgspec.Struct, gc=False, tag_field="type", tag="text"):
+    value: str
+
+
+class _OutBlob(msgspec.Struct, gc=False, tag_field="type", tag="blob"):
+    base64: str
+
+
+_NULL = _OutNull()
+_encode = msgspec.json.Encoder().encode
+
+
+@lru_cache(maxsize=512)
+def _columns(columns: tuple[tuple[str | None, str | None], ...]) -> msgspec.Raw:
+    return msgspec.Raw(_encode([_Column(name, decltype) for name, decltype in columns]))
+
+
+def _odd_value(value: Value) -> object:
+    """Wrap what is neither text nor integer nor NULL; JSON has no infinity, sqld sends null."""
+    if isinstance(value, float):
+        return _OutFloat(value)
+    return _OutBlob(encode_base64(bytes(value)))  # type: ignore[arg-type]
+
+
+def _rows(result: StatementResult, index: str | None) -> _Rows:
+    """Wrap a result. Hot: one small struct per value is the fastest way to its JSON that was measured."""
+    text, integer, null = _OutText, _OutInteger, _NULL
+    rows: list[list[object]] = [
+        [
+            text(value)  # type: ignore[arg-type]
+            if (kind := type(value)) is str
+            else integer(str(value))
+            if kind is int
+            else null
+            if value is None
+            else _odd_value(value)
+            for value in row
+        ]
+        for row in result.rows
+    ]
+    rowid = result.last_insert_rowid
+    return _Rows(
+        _columns(result.columns),
+        rows,
+        result.affected_row_count,
+        None if rowid is None else str(rowid),
+        index,
+        result.rows_read,
+        result.rows_written,
+        result.duration_ms,
+    )
+
+
+def _error(failure: Failure) -> _ErrorBody:
+    return _ErrorBody(failure.message, failure.code, failure.extended_code)
+
+
+def _batch_body(result: store.BatchResult, index: str | None) -> _BatchBody:
+    return _BatchBody(
+        [None if each is None else _rows(each, index) for each in result.results],
+        [None if each is None else _error(each) for each in result.errors],
+        index,
+    )
+
+
+def _result(result: Result | str, index: str | None) -> object:
+    """Wrap one entry of `results`. A string is a response that has nothing but its type."""
+    if type(result) is StatementResult:
+        return _OkResult(_WithResult("execute", _rows(result, index)))
+    if isinstance(result, Failure):
+        return _ErrorResult(_error(result))
+    if isinstance(result, store.BatchResult):
+        return _OkResult(_WithResult("batch", _batch_body(result, index)))
+    if isinstance(result, store.Described):
+        return _OkResult(_WithResult("describe", _described(result)))
+    if isinstance(result, store.Autocommit):
+        return _OkResult(_Autocommit(result.is_autocommit))
+    return _OkResult(_Plain("sequence" if isinstance(result, store.Done) else str(result)))
+
+
+def _described(result: store.Described) -> _DescribeBody:
+    return _DescribeBody(
+        [_Parameter(name) for name in result.parameters],
+        _columns(result.columns),
+        result.is_explain,
+        result.is_readonly,
+    )
+
+
+def encode_answer(
+    results: Sequence[Result | str], *, baton: str | None, base_url: str | None = None, txid: int | None = None
+) -> bytes:
+    """Write the answer of a pipeline. `results` holds "close", "store_sql" and "close_sql" as bare words.
+
+    `txid` becomes `replication_index`: clients that echo it get read-your-writes.
+    """
+    index = None if txid is None else str(txid)
+    return _encode(_Answer(baton, base_url, [_result(result, index) for result in results]))
+
+
+def decode_answer(body: bytes) -> Any:  # noqa: ANN401
+    """Read an answer as plain JSON (tests and diagnosis)."""
+    return msgspec.json.decode(body)

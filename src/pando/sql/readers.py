@@ -1,0 +1,220 @@
+"""Read-only connections of a web process: one per database for the event loop, a few for threads.
+
+Short reads run on the event loop under a time budget; what exceeds it runs again in a thread. The connections see what
+the store (primary) or applier (replica) committed to the file. Not here: whether a pipeline may run here at all (see
+`pando.sql.routing`), freshness (see `pando.sql.freshness`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import apsw
+
+from pando import limits
+from pando.clock import Clock
+from pando.errors import NotReady, Overloaded, StatementTimeout
+from pando.sql.store_client import Positions, StoreClient
+from pando.store.protocol import Opened
+from pando.store.requests import Request, Result
+from pando.store.runner import Interrupted, Limit, PlainControl, Runner
+from pando.store.statements import StatementOptions, Statements
+
+_BUSY_INLINE_MS = 2
+_BUSY_THREAD_MS = 5000
+
+
+class Reader:
+    """One read-only connection with what runs requests on it. One user at a time."""
+
+    def __init__(self, path: str, clock: Clock, *, busy_ms: int) -> None:
+        try:
+            self.connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, statementcachesize=256)
+            self.connection.set_busy_timeout(busy_ms)
+            self.statements = Statements(self.connection, options=StatementOptions(schema_changes_elsewhere=True))
+        except apsw.Error as error:
+            raise NotReady(f"the database cannot be opened for reading: {error}; try again") from error
+        self.runner = Runner(self.connection, self.statements, clock)
+        self.control = PlainControl(self.connection, goes_on_after_loss=True)
+
+    def run(self, requests: Sequence[Request], deadline: float = math.inf) -> list[Result]:
+        """Run requests; raises Interrupted."""
+        return self.runner.run(requests, self.control, deadline=deadline)
+
+    def run_cancellable(self, requests: Sequence[Request], cancel: Cancel) -> list[Result]:
+        """Run requests in a thread; raises Interrupted."""
+        return self.runner.run(requests, self.control, is_cancelled=cancel.is_set)
+
+    def roll_back(self) -> None:
+        """End a transaction that was left open."""
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close(True)
+
+
+@dataclass(slots=True)
+class Cancel:
+    """A flag that another thread looks at."""
+
+    value: bool = False
+
+    def is_set(self) -> bool:
+        """Tell whether to stop."""
+        return self.value
+
+
+class DatabaseReads:
+    """The connections to one database."""
+
+    def __init__(self, opened: Opened, clock: Clock) -> None:
+        self.opened = opened
+        self.inline = Reader(opened.path, clock, busy_ms=_BUSY_INLINE_MS)
+        self._clock = clock
+        self._idle: list[Reader] = []
+        self._is_closed = False
+
+    def take(self) -> Reader:
+        """Give a connection for a thread or a transaction; `give_back` it."""
+        return self._idle.pop() if self._idle else Reader(self.opened.path, self._clock, busy_ms=_BUSY_THREAD_MS)
+
+    def give_back(self, reader: Reader) -> None:
+        """Take a connection back, its transaction rolled back."""
+        try:
+            reader.roll_back()
+        except apsw.Error:  # the file or the memory failed: a new connection will say how
+            reader.close()
+            return
+        if self._is_closed or len(self._idle) >= limits.SLOW_READS_MAX:
+            reader.close()
+        else:
+            self._idle.append(reader)
+
+    def close(self) -> None:
+        """Close what is idle; the rest closes when it comes back."""
+        self._is_closed = True
+        self.inline.close()
+        while self._idle:
+            self._idle.pop().close()
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A connection with a read transaction that stays open between requests."""
+
+    reader: Reader
+    home: DatabaseReads
+    since: float
+
+    def release(self) -> None:
+        """End the transaction and give the connection back."""
+        self.home.give_back(self.reader)
+
+
+class ReadPool:
+    """The databases that this process has open for reading, and the threads for long reads."""
+
+    def __init__(self, store: StoreClient, positions: Positions, clock: Clock) -> None:
+        self._store = store
+        self._positions = positions
+        self._clock = clock
+        self._open: OrderedDict[str, DatabaseReads] = OrderedDict()
+        self._opening: dict[str, asyncio.Lock] = {}
+        self._threads: ThreadPoolExecutor | None = None
+        self._slots = asyncio.Semaphore(limits.SLOW_READS_MAX)
+        self._waiting = 0
+
+    def ready(self, name: str) -> DatabaseReads | None:
+        """Give the connections to a database if they are open and still to the right file."""
+        reads = self._open.get(name)
+        if reads is None or self._positions.generation(reads.opened.slot) != reads.opened.generation:
+            return None
+        self._open.move_to_end(name)
+        return reads
+
+    async def open(self, name: str) -> DatabaseReads:
+        """Give the connections, asking the store where the database is if need be. Raises UnknownDatabase, NotReady."""
+        lock = self._opening.setdefault(name, asyncio.Lock())
+        try:
+            async with lock:
+                reads = self.ready(name)
+                if reads is None:
+                    reads = DatabaseReads(await self._store.open_database(name), self._clock)
+                    self._put(name, reads)
+        finally:
+            if not lock.locked():
+                self._opening.pop(name, None)
+        return reads
+
+    def _put(self, name: str, reads: DatabaseReads) -> None:
+        old = self._open.pop(name, None)
+        if old is not None:
+            old.close()
+        self._open[name] = reads
+        if len(self._open) > limits.OPEN_DATABASES_MAX:
+            self._open.popitem(last=False)[1].close()
+
+    def forget(self, name: str) -> None:
+        """Close a database, for example since it was deleted."""
+        reads = self._open.pop(name, None)
+        if reads is not None:
+            reads.close()
+
+    async def run_slow(self, reader: Reader, requests: Sequence[Request]) -> list[Result]:
+        """Run requests in a thread on a connection that nobody else uses; raises Overloaded, StatementTimeout."""
+        if self._waiting >= limits.SLOW_READS_QUEUE_MAX:
+            raise Overloaded(f"{self._waiting} long reads wait for a thread; try again later")
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            return await self._in_thread(reader, requests)
+        finally:
+            self._slots.release()
+
+    async def _in_thread(self, reader: Reader, requests: Sequence[Request]) -> list[Result]:
+        """Wait for the thread even when cancelled: it uses the connection until it ends."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(limits.SLOW_READS_MAX, thread_name_prefix="pando-read")
+        cancel = Cancel()
+        done = asyncio.get_running_loop().run_in_executor(self._threads, reader.run_cancellable, requests, cancel)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            cancel.value = True
+            await _settled(done)
+            raise
+        except Interrupted as stopped:
+            raise too_slow(stopped) from stopped
+
+    def close(self) -> None:
+        """Close everything."""
+        while self._open:
+            self._open.popitem()[1].close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+async def _settled(done: asyncio.Future[list[Result]]) -> None:
+    """Wait for a thread to end, however often this task is cancelled meanwhile."""
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError:
+            continue
+    done.exception()
+
+
+def too_slow(stopped: Interrupted) -> StatementTimeout:
+    """Say that a read was stopped."""
+    limit = f" after {limits.STATEMENT_TIME_S:g} s" if stopped.limit is Limit.STATEMENT_TIME else ""
+    return StatementTimeout(f"a statement was stopped{limit}; make it shorter, or run it in parts")

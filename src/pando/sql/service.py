@@ -1,0 +1,366 @@
+"""Answers decoded pipelines: reads on this node's own connections, everything else as one Run on the primary.
+
+A pipeline runs here if all of its statements only read and no transaction of its stream is open on the primary. Short
+reads run on the event loop, long ones again in a thread. A transaction that only reads stays on a connection of this
+process until it ends. Not here: HTTP (see `pando.api.pipeline`), links to the stores (see `pando.sql.store_client`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pando import limits
+from pando.clock import Clock
+from pando.errors import (
+    BookmarkTimeout,
+    NotPrimary,
+    NotReady,
+    Overloaded,
+    PandoError,
+    PrimaryUnavailable,
+    StreamExpired,
+    TransactionBusy,
+    TransactionTimeout,
+    UnknownDatabase,
+)
+from pando.sql.access import FULL_ACCESS, Access
+from pando.sql.batons import Baton
+from pando.sql.freshness import SESSION, Freshness, Level, Seen, Where, decide
+from pando.sql.messages import PipelineBody, encode_answer
+from pando.sql.plan import Plan, make_plan
+from pando.sql.readers import DatabaseReads, Held, Reader, ReadPool, too_slow
+from pando.sql.routing import Nature, nature_of, surely_writes
+from pando.sql.store_client import Positions, StoreClient
+from pando.sql.streams import Stream, StreamTable
+from pando.store.requests import Execute, Request, Result
+from pando.store.runner import Interrupted, Limit, failure_of
+from pando.types import TXID, Bookmark, Epoch
+
+SLOW_TEXTS_MAX = 256
+"""Statements remembered as too long for the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request says besides its pipeline."""
+
+    database: str
+    access: Access = FULL_ACCESS
+    bookmark: Bookmark | None = None
+    freshness: Freshness = SESSION
+    durability: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """JSON, and the bookmark of what was read and written (None if nothing was)."""
+
+    body: bytes
+    bookmark: Bookmark | None
+
+
+_Done = tuple[list[Result], Bookmark | None]
+
+
+class BatonElsewhere(PandoError):
+    """The stream is held by another process: the request must be sent there as it is."""
+
+    code = "BATON_ELSEWHERE"
+
+    def __init__(self, baton: Baton) -> None:
+        super().__init__(f"the stream is on node {baton.node}, web process {baton.web}")
+        self.baton = baton
+
+
+class SqlService:
+    """The pipelines of one web process."""
+
+    def __init__(
+        self,
+        *,
+        store: StoreClient,
+        positions: Positions,
+        streams: StreamTable,
+        clock: Clock,
+        base_url: str | None = None,
+        inline_budget_s: float = limits.INLINE_BUDGET_S,
+        bookmark_wait_s: float = limits.BOOKMARK_WAIT_S,
+    ) -> None:
+        self._store = store
+        self._positions = positions
+        self._streams = streams
+        self._clock = clock
+        self._base_url = base_url
+        self._inline_budget_s = inline_budget_s
+        self._bookmark_wait_s = bookmark_wait_s
+        self._pool = ReadPool(store, positions, clock)
+        self._slow: dict[str, None] = {}
+        self._holding: dict[int, Stream] = {}
+
+    async def answer(self, pipeline: PipelineBody, call: Call) -> Answer:
+        """Run a pipeline. Raises HranaProtocolError, StreamExpired, BatonElsewhere and the errors of the node."""
+        stream = None if pipeline.baton is None else self._take(pipeline.baton, call.database)
+        plan: Plan | None = None
+        try:
+            plan = make_plan(pipeline, stream, lambda: self._streams.new(call.database))
+            results: list[Result] = []
+            bookmark: Bookmark | None = None
+            if plan.requests:
+                results, bookmark = await self._run(plan, call)
+            slots = plan.merge(results)
+            baton = None if plan.stream is None else self._end(plan, plan.stream)
+        except BaseException:
+            kept = stream if plan is None else plan.stream
+            if kept is not None:
+                self._drop(kept)
+            raise
+        txid = None if bookmark is None else int(bookmark.txid)
+        return Answer(encode_answer(slots, baton=baton, base_url=self._base_url, txid=txid), bookmark)
+
+    def sweep(self) -> None:
+        """Forget idle streams and end overdue read transactions; call every second or so."""
+        now = self._clock.monotonic()
+        for stream in self._streams.expire(now):
+            self._release(stream)
+        for stream in list(self._holding.values()):
+            if stream.held is not None and now - stream.held.since > limits.READ_TRANSACTION_S and not stream.is_busy:
+                self._streams.expire_now(stream, now)
+                self._release(stream)
+
+    def forget_database(self, name: str) -> None:
+        """Close the connections to a database that was deleted or replaced."""
+        self._pool.forget(name)
+
+    def close(self) -> None:
+        """End all streams and close all connections."""
+        for stream in self._streams.expire(float("inf")):
+            self._release(stream)
+        self._pool.close()
+
+    # -- streams --------------------------------------------------------------------------------------------------
+
+    def _take(self, text: str, database: str) -> Stream:
+        baton = self._streams.owner(text)
+        if not self._streams.is_here(baton):
+            raise BatonElsewhere(baton)
+        return self._streams.take(baton, database)
+
+    def _end(self, plan: Plan, stream: Stream) -> str | None:
+        """Give the next baton, or forget the stream."""
+        if plan.closes:
+            self._drop(stream)
+            return None
+        return self._streams.keep(stream, self._clock.monotonic())
+
+    def _drop(self, stream: Stream) -> None:
+        self._streams.close(stream)
+        self._release(stream)
+
+    def _release(self, stream: Stream) -> None:
+        """End what the stream holds elsewhere."""
+        if stream.is_open:
+            stream.is_open = False
+            if stream.link_generation == self._store.generation:
+                self._store.end_session(stream.session)
+        held, stream.held = stream.held, None
+        if held is not None:
+            del self._holding[stream.id]
+            held.release()
+
+    # -- where it runs --------------------------------------------------------------------------------------------
+
+    async def _run(self, plan: Plan, call: Call) -> _Done:
+        stream = plan.stream
+        if stream is not None and stream.is_open:
+            return await self._forward(plan, call, is_read=False)
+        if stream is not None and stream.held is not None:
+            return await self._continue_reading(plan, call, stream, stream.held)
+        reads = self._pool.ready(call.database)
+        if reads is None:
+            try:
+                reads = await self._pool.open(call.database)
+            except (UnknownDatabase, NotReady):
+                if self._store.is_primary:
+                    raise
+                return await self._forward(plan, call, is_read=call.access.read_only)
+        if call.bookmark is not None or plan.min_txid or call.freshness.level is not Level.SESSION:
+            is_fresh = await self._freshen(plan, call, reads)
+        else:
+            is_fresh = True
+        nature = nature_of(plan.requests, reads.inline.statements)
+        if nature is Nature.READS and is_fresh:
+            return await self._read(plan, call, reads)
+        if nature is Nature.WRITES:
+            return await self._forward(plan, call, is_read=False)
+        if not is_fresh:
+            return await self._forward_stale(plan, call, nature)
+        return await self._read_in_transaction(plan, call, reads, nature)
+
+    async def _freshen(self, plan: Plan, call: Call, reads: DatabaseReads) -> bool:
+        """Wait until this node is as fresh as asked; False means that the primary must answer."""
+        slot = reads.opened.slot
+        visible = self._positions.visible(slot)
+        head_txid, head_ms = self._positions.head(slot)
+        age = max(0, self._clock.wall_ms() - head_ms)
+        seen = Seen(visible, head_txid, age, self._store.is_primary)
+        decision = decide(call.freshness, _wanted(call, plan.min_txid, visible), seen)
+        if decision.where is Where.LOCAL:
+            return True
+        if decision.where is Where.PRIMARY or surely_writes(plan.requests):
+            return False
+        try:
+            await self._store.wait_position(call.database, *decision.position, self._bookmark_wait_s)
+        except BookmarkTimeout:
+            return False
+        return True
+
+    async def _forward_stale(self, plan: Plan, call: Call, nature: Nature) -> _Done:
+        """Have the primary read, since this node is behind."""
+        try:
+            return await self._forward(plan, call, is_read=nature is Nature.READS or call.access.read_only)
+        except (PrimaryUnavailable, NotPrimary) as error:
+            if call.freshness.level is Level.STRONG:
+                raise
+            raise BookmarkTimeout(
+                f"this node is behind what the request asks for, and the primary cannot be asked: {error.message}"
+            ) from error
+
+    # -- here -----------------------------------------------------------------------------------------------------
+
+    async def _read(self, plan: Plan, call: Call, reads: DatabaseReads) -> _Done:
+        """Run on the event loop, in a thread if that takes too long."""
+        requests = plan.requests
+        results = None
+        if not (self._slow and self._is_slow(requests)):
+            results = self._inline(reads.inline, requests)
+        if results is None:
+            reader = reads.take()
+            try:
+                results = await self._in_thread(reader, requests)
+            finally:
+                reads.give_back(reader)
+        return results, self._bookmark(call.database, reads.opened.slot)
+
+    def _inline(self, reader: Reader, requests: Sequence[Request]) -> list[Result] | None:
+        """Run on the event loop; None if the budget was not enough, which is remembered."""
+        try:
+            return reader.run(requests, self._clock.monotonic() + self._inline_budget_s)
+        except Interrupted as stopped:
+            if stopped.limit is not Limit.BUDGET:
+                raise too_slow(stopped) from stopped
+        text = _only_text(requests)
+        if text is not None:
+            self._slow[text] = None
+            if len(self._slow) > SLOW_TEXTS_MAX:
+                del self._slow[next(iter(self._slow))]
+        return None
+
+    def _is_slow(self, requests: Sequence[Request]) -> bool:
+        """Tell whether a statement is known to need a thread."""
+        return any(type(request) is Execute and request.statement.sql in self._slow for request in requests)
+
+    async def _in_thread(self, reader: Reader, requests: Sequence[Request]) -> list[Result]:
+        started = self._clock.monotonic()
+        results = await self._pool.run_slow(reader, requests)
+        text = _only_text(requests)
+        if text is not None and self._clock.monotonic() - started < self._inline_budget_s / 2:
+            self._slow.pop(text, None)
+        return results
+
+    def _bookmark(self, database: str, slot: int) -> Bookmark:
+        """Name the newest commit that the reads before this moment can have seen."""
+        epoch, txid = self._positions.about(slot)
+        return Bookmark(database=database, epoch=Epoch(epoch), txid=TXID(txid))
+
+    async def _read_in_transaction(self, plan: Plan, call: Call, reads: DatabaseReads, nature: Nature) -> _Done:
+        """Run BEGIN and reads on a connection of their own; what stays open is kept, or moves to the primary."""
+        reader = reads.take()
+        is_kept = False
+        try:
+            results = self._inline(reader, plan.requests)
+            if results is None:
+                reader.roll_back()
+                results = await self._in_thread(reader, plan.requests)
+            if reader.connection.in_transaction and not plan.closes:
+                if nature is not Nature.READONLY_TRANSACTION and not call.access.read_only:
+                    reader.roll_back()
+                    return await self._forward(plan, call, is_read=False)
+                self._hold(plan, call, Held(reader, reads, self._clock.monotonic()))
+                is_kept = True
+        finally:
+            if not is_kept:
+                reads.give_back(reader)
+        return results, self._bookmark(call.database, reads.opened.slot)
+
+    def _hold(self, plan: Plan, call: Call, held: Held) -> None:
+        if len(self._holding) >= limits.READ_TRANSACTIONS_MAX:
+            raise Overloaded(f"{len(self._holding)} read transactions are open in this process; try again later")
+        if plan.stream is None:
+            plan.stream = self._streams.new(call.database)
+        plan.stream.held = held
+        self._holding[plan.stream.id] = plan.stream
+
+    async def _continue_reading(self, plan: Plan, call: Call, stream: Stream, held: Held) -> _Done:
+        """Go on in a read transaction. Only what can be run twice may start on the event loop."""
+        reader = held.reader
+        results = None
+        if nature_of(plan.requests[:-1], reader.statements) is Nature.READS and _only_text(plan.requests[-1:]):
+            results = self._inline(reader, plan.requests)
+        if results is None:
+            results = await self._in_thread(reader, plan.requests)
+        if not reader.connection.in_transaction:
+            self._release(stream)
+        return results, self._bookmark(call.database, held.home.opened.slot)
+
+    # -- on the primary -------------------------------------------------------------------------------------------
+
+    async def _forward(self, plan: Plan, call: Call, *, is_read: bool) -> _Done:
+        """Send all requests as one Run. Raises PandoError; what a transaction's end does to it becomes results."""
+        if not is_read:
+            call.access.check_write()
+        stream = self._session_of(plan, call, is_read=is_read)
+        session = 0 if stream is None else stream.session
+        try:
+            ran = await self._store.run(call.database, session, plan.requests, call.durability, is_read)
+        except (TransactionTimeout, TransactionBusy) as error:
+            if stream is not None:
+                stream.is_open = False
+            return [failure_of(error) for _ in plan.requests], None
+        if stream is not None:
+            stream.is_open = not ran.is_autocommit
+        return ran.results, Bookmark(database=call.database, epoch=Epoch(ran.epoch), txid=TXID(ran.txid))
+
+    def _session_of(self, plan: Plan, call: Call, *, is_read: bool) -> Stream | None:
+        """Give the stream whose session may keep a transaction open, None if nothing may stay open.
+
+        Until the answer is there the transaction counts as open: if it never comes, the session is ended.
+        """
+        stream = plan.stream
+        if is_read or (plan.closes and (stream is None or not stream.is_open)):
+            return None
+        generation = self._store.generation
+        if stream is None:
+            stream = plan.stream = self._streams.new(call.database)
+        if stream.is_open and stream.link_generation != generation:
+            stream.is_open = False
+            raise StreamExpired("The connection to the primary was lost and the transaction with it; begin it again")
+        stream.is_open, stream.link_generation = True, generation
+        return stream
+
+
+def _only_text(requests: Sequence[Request]) -> str | None:
+    """Give the text of a pipeline's only statement."""
+    if len(requests) == 1 and isinstance(requests[0], Execute):
+        return requests[0].statement.sql
+    return None
+
+
+def _wanted(call: Call, min_txid: int, visible: tuple[int, int]) -> Bookmark | None:
+    """Join the bookmark and the `replication_index` of a request; the latter has no epoch and means the current one."""
+    bookmark = call.bookmark if call.bookmark is not None and call.bookmark.database == call.database else None
+    if min_txid > visible[1]:
+        epoch = visible[0] if bookmark is None else max(visible[0], bookmark.epoch)
+        txid = min_txid if bookmark is None else max(min_txid, bookmark.txid)
+        return Bookmark(database=call.database, epoch=Epoch(epoch), txid=TXID(txid))
+    return bookmark

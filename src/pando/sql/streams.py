@@ -1,0 +1,162 @@
+"""The open streams of one web process: what Hrana lets a client leave behind between two requests.
+
+That is a transaction, open on the primary's writer under a session number or here on a read-only connection, and
+stored SQL texts. A stream with nothing to remember is not kept: its client gets no baton, which clients take well,
+and starts anew. Time is passed in. Not here: running anything (see `pando.sql.service`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from pando import limits
+from pando.errors import Overloaded, StreamExpired
+from pando.sql.batons import CLOSED, INVALID, USED, Baton, BatonCodec, BatonError
+from pando.sql.messages import HranaProtocolError
+from pando.store.requests import Failure
+
+if TYPE_CHECKING:
+    from pando.sql.readers import Held
+
+EXPIRED_MEMORY_S: Final = 300.0
+"""How long it is remembered that a stream expired, to tell its client (sqld's figure)."""
+EXPIRED_MEMORY_MAX: Final = 10_000
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """What is kept for one client between its requests."""
+
+    id: int
+    database: str
+    session: int
+    """Its number on the link to the primary's store."""
+    sequence: int = 0
+    is_busy: bool = False
+    is_open: bool = False
+    """A transaction is open on the primary."""
+    link_generation: int = 0
+    """The link on which that transaction was begun."""
+    held: Held | None = None
+    """A connection of this process that holds a read transaction for the stream."""
+    last_used: float = 0.0
+    stored: dict[int, str] = field(default_factory=dict)
+    refused: dict[int, Failure] = field(default_factory=dict)
+    """Texts that could not be stored; what uses them fails with the reason."""
+
+    @property
+    def has_something(self) -> bool:
+        """Tell whether the next request of this client needs anything from here."""
+        return self.is_open or self.held is not None or bool(self.stored) or bool(self.refused)
+
+    def store_sql(self, sql_id: int, sql: str) -> Failure | None:
+        """Keep a text; gives the failure if there is no room. Raises HranaProtocolError for a number in use."""
+        if sql_id in self.stored:
+            raise HranaProtocolError(f"SQL text {sql_id} is stored already")
+        failure = None
+        if len(sql) > limits.SQL_SIZE_BYTES_MAX:
+            failure = Failure(f"SQL text is longer than {limits.SQL_SIZE_BYTES_MAX} characters", "SQL_STORE_TOO_LARGE")
+        elif len(self.stored) + len(self.refused) >= limits.STORED_SQL_MAX:
+            failure = Failure(
+                f"a stream may store {limits.STORED_SQL_MAX} SQL texts; close some with close_sql", "SQL_STORE_TOO_MANY"
+            )
+        elif sum(map(len, self.stored.values())) + len(sql) > limits.STORED_SQL_CHARS_MAX:
+            failure = Failure(
+                f"the SQL texts of a stream may have {limits.STORED_SQL_CHARS_MAX} characters together",
+                "SQL_STORE_TOO_LARGE",
+            )
+        if failure is None:
+            self.stored[sql_id] = sql
+        elif len(self.refused) < limits.STORED_SQL_MAX:
+            self.refused[sql_id] = failure
+        return failure
+
+    def close_sql(self, sql_id: int) -> None:
+        """Forget a text; an unknown number is fine."""
+        self.stored.pop(sql_id, None)
+        self.refused.pop(sql_id, None)
+
+
+class StreamTable:
+    """All streams of one web process, least recently used first. `new_id` gives unpredictable 63-bit numbers."""
+
+    def __init__(self, *, node: str, web: int, codec: BatonCodec, new_id: Callable[[], int]) -> None:
+        self.node = node
+        self.web = web
+        self._codec = codec
+        self._new_id = new_id
+        self._streams: OrderedDict[int, Stream] = OrderedDict()
+        self._expired: OrderedDict[int, float] = OrderedDict()
+        self._last_session = 0
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def new(self, database: str) -> Stream:
+        """Make a stream; it is kept only if `keep` finds something to remember."""
+        self._last_session += 1
+        return Stream(self._new_id(), database, self._last_session)
+
+    def owner(self, text: str) -> Baton:
+        """Read a baton to see where its stream is; raises BatonError."""
+        return self._codec.decode(text)
+
+    def is_here(self, baton: Baton) -> bool:
+        """Tell whether this process holds the stream."""
+        return baton.node == self.node and baton.web == self.web
+
+    def take(self, baton: Baton, database: str) -> Stream:
+        """Find the stream of a baton and mark it busy; raises BatonError, StreamExpired."""
+        stream = self._streams.get(baton.stream)
+        if stream is None:
+            if baton.stream in self._expired:
+                raise StreamExpired("The stream has expired due to inactivity")
+            raise BatonError(CLOSED)
+        if stream.database != database:
+            raise BatonError(INVALID)
+        if stream.is_busy or stream.sequence != baton.sequence:
+            raise BatonError(USED)
+        stream.is_busy = True
+        return stream
+
+    def keep(self, stream: Stream, now: float) -> str | None:
+        """End a request: give the next baton, or None if there is nothing to remember. Raises Overloaded when full."""
+        stream.is_busy = False
+        if not stream.has_something:
+            self._streams.pop(stream.id, None)
+            return None
+        if stream.id not in self._streams and len(self._streams) >= limits.STREAMS_MAX:
+            raise Overloaded(f"this process has {limits.STREAMS_MAX} open streams; close some, or try again later")
+        stream.sequence += 1
+        stream.last_used = now
+        self._streams[stream.id] = stream
+        self._streams.move_to_end(stream.id)
+        return self._codec.encode(Baton(self.node, self.web, stream.id, stream.sequence))
+
+    def close(self, stream: Stream) -> None:
+        """Forget a stream for good."""
+        self._streams.pop(stream.id, None)
+
+    def expire(self, now: float) -> list[Stream]:
+        """Forget streams that were idle for too long; gives them, so that their transactions can be ended."""
+        expired = []
+        for stream in self._streams.values():
+            if now - stream.last_used < limits.STREAM_IDLE_S:
+                break
+            if not stream.is_busy:
+                expired.append(stream)
+        for stream in expired:
+            self.expire_now(stream, now)
+        return expired
+
+    def expire_now(self, stream: Stream, now: float) -> None:
+        """Forget one stream and remember that its time was over."""
+        self._streams.pop(stream.id, None)
+        self._expired[stream.id] = now
+        while self._expired and (
+            len(self._expired) > EXPIRED_MEMORY_MAX or now - next(iter(self._expired.values())) > EXPIRED_MEMORY_S
+        ):
+            self._expired.popitem(last=False)
