@@ -53,10 +53,8 @@ def test_links_lead_somewhere(path):
         found = (path.parent / target).resolve()
         assert found.exists(), f"{path.name} links to {target}"
         if anchor:
-            headings = [
-                re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
-                for line in found.read_text().splitlines()
-            ]
+            lines = found.read_text().splitlines()
+            headings = [re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in lines]
             assert anchor in headings, f"{path.name} links to {target}#{anchor}"
 
 
