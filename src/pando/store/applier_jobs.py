@@ -191,8 +191,9 @@ def redo(shop: Workshop, request: wire.Redo) -> Steps:
                 f"the file's checksum {replica.checksums.rolling:016x} is nowhere in its log", code=POSITION_UNKNOWN
             )
         replica.start_at(place)
-        while replica.position.txid < log.last.txid:
-            replica.apply_next(log)
+        end = log.last.txid
+        while replica.position.txid < end:
+            replica.apply_next(log, end)
             yield
         position = replica.position
     finally:

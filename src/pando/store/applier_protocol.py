@@ -16,7 +16,7 @@ PAGES_NAMED_MAX = 1000
 """Most page numbers in one message: enough to see what happened, bounded for any file."""
 
 
-# -- asked of the applier -------------------------------------------------------------------------------------------
+# -- asked of the applier --
 
 
 class OpenReplica(msgspec.Struct, frozen=True, array_like=True, tag=301):
@@ -134,7 +134,7 @@ ApplierRequest = (
 )
 
 
-# -- answered by the applier ----------------------------------------------------------------------------------------
+# -- answered by the applier --
 
 
 class ReplicaOpened(msgspec.Struct, frozen=True, array_like=True, tag=321):

@@ -81,7 +81,7 @@ class Session:
         self._jobs: dict[int, tuple[str, Steps]] = {}
         self._own_jobs = 0
 
-    # -- the loop ------------------------------------------------------------------------------------------------
+    # -- the loop --
 
     def run(self) -> None:
         """Serve until the supervisor is gone; raises LinkLost."""
@@ -138,7 +138,7 @@ class Session:
         for name in list(self._shop.held):
             self._shop.release(name)
 
-    # -- requests and jobs ---------------------------------------------------------------------------------------
+    # -- requests and jobs --
 
     def _receive(self, message: Any) -> None:  # noqa: ANN401 - any request of the union
         if type(message) is wire.ApplyTo:
@@ -195,7 +195,7 @@ class Session:
             self._due.add(database)
             self._note_wal(database, held)
 
-    # -- applying ------------------------------------------------------------------------------------------------
+    # -- applying --
 
     def _advance(self, name: str) -> None:
         """Do the next thing for one replica that is due."""
@@ -224,7 +224,7 @@ class Session:
     def _apply(self, name: str, held: Held) -> None:
         replica = held.replica
         try:
-            at = replica.apply_next(held.log)
+            at = replica.apply_next(held.log, TXID(held.target))
         except PandoError as error:
             if is_transient(error):
                 self._stall(held, error, RETRY_S)
@@ -271,7 +271,7 @@ class Session:
             )
         )
 
-    # -- checkpoints ---------------------------------------------------------------------------------------------
+    # -- checkpoints --
 
     def _note_wal(self, name: str, held: Held) -> None:
         """Checkpoint now if the WAL is long, in an idle moment if it is not short."""

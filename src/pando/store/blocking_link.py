@@ -6,7 +6,9 @@ caller polls `fileno`), reconnecting.
 
 from __future__ import annotations
 
+import select
 import socket
+import struct
 from typing import Any, Final
 
 import msgspec
@@ -32,7 +34,9 @@ class BlockingLink:
 
     def __init__(self, sock: socket.socket, decoder: Decoder) -> None:
         self._socket = sock
-        self._socket.settimeout(_SEND_LIMIT_S)
+        # Not `settimeout`: with it, Python waits before it reads, whatever the flags say.
+        self._socket.settimeout(None)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(_SEND_LIMIT_S), 0))
         self._partial = bytearray()
         self.decoder = decoder
 
@@ -87,12 +91,12 @@ class BlockingLink:
 def dial(path: str, dialer: Dialer, decoder: Decoder) -> BlockingLink:
     """Connect to a unix socket and shake hands; raises LinkLost, Unauthorized, NotReady, InvalidRequest."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(limits.LINK_AUTH_S)
     try:
+        sock.settimeout(limits.LINK_AUTH_S)
         sock.connect(path)
         link = BlockingLink(sock, HANDSHAKE_DECODER)
         link.send([dialer.hello])
-        _shake_hands(sock, link, dialer)
+        _shake_hands(link, dialer)
     except OSError as error:
         sock.close()
         raise LinkLost(f"the store process of this node does not answer: {error}") from error
@@ -103,11 +107,13 @@ def dial(path: str, dialer: Dialer, decoder: Decoder) -> BlockingLink:
     return link
 
 
-def _shake_hands(sock: socket.socket, link: BlockingLink, dialer: Dialer) -> None:
-    """Answer until welcome; takes not a byte past it (the store says nothing before we have asked)."""
+def _shake_hands(link: BlockingLink, dialer: Dialer) -> None:
+    """Answer until welcome (the store says nothing more before we have asked)."""
+    poll = select.poll()
+    poll.register(link.fileno(), select.POLLIN)
     while dialer.peer is None:
-        if not sock.recv(1, socket.MSG_PEEK):  # waits, with the socket's time limit
-            raise LinkLost("the store closed the link during the handshake")
+        if not poll.poll(round(limits.LINK_AUTH_S * 1000)):
+            raise LinkLost("the store did not answer the handshake in time")
         for message in link.receive():
             answer = dialer.receive(message)
             if answer is not None:

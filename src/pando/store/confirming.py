@@ -38,7 +38,7 @@ class Confirming:
 
     def check(self, durability: str) -> None:
         """Refuse a durability that does not exist; raises InvalidRequest."""
-        if durability and durability not in Durability:
+        if durability and durability not in set(Durability):
             known = ", ".join(Durability)
             raise InvalidRequest(f"there is no durability {durability[:40]!r}; use one of: {known}")
 

@@ -118,7 +118,7 @@ class ChangeFeed:
                 columns = self._connection.execute("SELECT name, pk FROM pragma_table_info(?)", (name,)).fetchall()
                 key = sorted((pk, index) for index, (_, pk) in enumerate(columns) if pk)
                 self._tables[name] = _Table(
-                    tuple(column for column, _ in columns), tuple(index for _, index in key), not kind[1]
+                    tuple(str(column) for column, _ in columns), tuple(index for _, index in key), not kind[1]
                 )
         return self._tables[name]
 

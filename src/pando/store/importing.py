@@ -55,7 +55,7 @@ def _is_empty(context: StoreContext, name: str) -> bool:
         return True
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        return connection.execute("SELECT count(*) FROM sqlite_schema").get == 0
+        return bool(connection.execute("SELECT count(*) FROM sqlite_schema").get == 0)
     finally:
         connection.close()
 

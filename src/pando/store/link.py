@@ -326,6 +326,10 @@ class Link(asyncio.Protocol):
         else:
             self._report()
 
+    def abort(self, detail: str) -> None:
+        """Close at once, without sending what is queued: the other side does not answer any more."""
+        self._fail(LinkEndKind.BROKEN, detail)
+
     def _fail(self, kind: LinkEndKind, detail: str) -> None:
         if self._end is not None:
             return

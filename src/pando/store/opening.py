@@ -112,7 +112,9 @@ def scan_database(raw: RawFile) -> Scan:
 
 def apply_commit(checksums: PageChecksums, commit: WalCommit, raw: RawFile) -> Checksum:
     """Update the table with one commit of the WAL."""
-    return checksums.update([(pgno, page_checksum(pgno, data)) for pgno, data in commit.pages(raw)], commit.page_count)
+    return checksums.update(
+        [(pgno, page_checksum(pgno, data)) for pgno, data in commit.pages(raw).items()], commit.page_count
+    )
 
 
 def _finder(log: CommitLog) -> Callable[[Checksum], Position | None]:

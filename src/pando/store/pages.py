@@ -121,11 +121,11 @@ class PageFile:
     @_guarded
     def _prepare(self) -> int:
         run = self._cursor.execute
+        # A schema that this SQLite cannot parse (the primary's is newer) must not keep us from copying pages.
+        run("PRAGMA writable_schema=ON")
         run("PRAGMA synchronous=NORMAL")
         run("PRAGMA wal_autocheckpoint=0")
         run(f"PRAGMA cache_size=-{_CACHE_KIB}")
-        # A schema that this SQLite cannot parse (the primary's is newer) must not keep us from copying pages.
-        run("PRAGMA writable_schema=ON")
         return int(run("PRAGMA page_size").fetchone()[0])
 
     @_guarded

@@ -16,7 +16,7 @@ from pando.store.requests import Request, Result
 PROTOCOL_VERSION = 1
 
 
-# -- asked of the store -------------------------------------------------------------------------------------------------
+# -- asked of the store --
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -127,7 +127,7 @@ StoreRequest = (
 )
 
 
-# -- answered by the store ----------------------------------------------------------------------------------------------
+# -- answered by the store --
 
 
 class Ran(msgspec.Struct, array_like=True, tag=101):

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ class Upstream:
     @property
     def is_connected(self) -> bool:
         """Whether the upstream has taken us in."""
-        return self._machine is not None and self._machine.is_up
+        return self._machine is not None and self._machine.is_connected
 
     @property
     def is_ready(self) -> bool:
@@ -135,7 +136,7 @@ class Upstream:
         """Fetch what is missing now; returns when the upstream's head was reached. Raises NotReady."""
         if self._machine is None:
             raise NotReady("the replica has not started yet")
-        if self._machine.is_up and self._options.sync_interval_s is None:
+        if self._machine.is_connected and self._options.sync_interval_s is None:
             return
         waiter = self._loop.create_future()
         self._syncs.append(waiter)
@@ -289,9 +290,9 @@ class Upstream:
                 if self._link is not None:
                     self._link.send(action.message)
             elif isinstance(action, act.AppendEntries):
-                self._with(action.database, lambda database, action=action: self._append(database, action))
+                self._with(action.database, partial(self._append, action))
             elif isinstance(action, act.ApplyTo):
-                self._with(action.database, lambda database, txid=action.txid: database.appended(txid))
+                self._with(action.database, partial(_applied_to, action.txid))
             else:
                 self._other(action)
 
@@ -336,7 +337,7 @@ class Upstream:
             use(database)
         self._sync_dirty()
 
-    def _append(self, database: ReplicaDatabase, action: act.AppendEntries) -> None:
+    def _append(self, action: act.AppendEntries, database: ReplicaDatabase) -> None:
         entries = [_decode(entry.data) for entry in action.entries]
         try:
             for entry in entries:
@@ -496,6 +497,10 @@ class Upstream:
             self.reason = str(error)
             if self._link is not None:
                 self._link.close(str(error))
+
+
+def _applied_to(txid: TXID, database: ReplicaDatabase) -> None:
+    database.appended(txid)
 
 
 def _crc_of_file(path: Path) -> int:

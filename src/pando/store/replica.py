@@ -60,8 +60,8 @@ class EntrySource(Protocol):
         """Position after the last entry."""
         ...
 
-    def read(self, after: TXID, *, max_bytes: int) -> list[LogEntry]:
-        """Entries after a TXID, at least one if there is one."""
+    def read(self, after: TXID, *, max_bytes: int, up_to: TXID | None = None) -> list[LogEntry]:
+        """Entries after a TXID, none past `up_to`, at least one if there is one."""
         ...
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class Replica:
         """Page size of the file, 0 when there is none."""
         return self.file.page_size if self.file is not None else 0
 
-    # -- opening -------------------------------------------------------------------------------------------------
+    # -- opening --
 
     def open_steps(self) -> Steps:
         """Open the file, take the write lock, learn the checksum of every page. A missing or empty file is no pages."""
@@ -155,12 +155,15 @@ class Replica:
             raise NotReady(f"database {self.database!r} has no file yet")
         return self.file
 
-    # -- applying ------------------------------------------------------------------------------------------------
+    # -- applying --
 
-    def apply_next(self, log: EntrySource) -> Position:
-        """Apply one entry of the log, or several in one transaction, and give the position reached."""
+    def apply_next(self, log: EntrySource, target: TXID) -> Position:
+        """Apply one entry of the log, or several in one transaction, none past `target`; gives the position reached.
+
+        What the log holds past `target` may not be durable yet.
+        """
         invariant(self.state is ReplicaState.READY, "only a ready replica applies", state=self.state)
-        entries = log.read(self.position.txid, max_bytes=limits.SEND_BATCH_BYTES)
+        entries = log.read(self.position.txid, max_bytes=limits.SEND_BATCH_BYTES, up_to=target)
         if not entries:
             raise CorruptionError(f"the log has no entry after {self.position}, which was to be applied", code=LOG_GAP)
         self.in_hand = entries
@@ -248,7 +251,7 @@ class Replica:
         self.checksums = table
         self.start_at(position)
 
-    # -- the lock ------------------------------------------------------------------------------------------------
+    # -- the lock --
 
     def relock(self) -> bool:
         """Take the write lock again, and look whether someone wrote meanwhile: then the state is FOREIGN.
@@ -317,7 +320,7 @@ class Replica:
         self.relock()
         return differing + 1
 
-    # -- looking after the WAL -----------------------------------------------------------------------------------
+    # -- looking after the WAL --
 
     def checkpoint(self, mode: CheckpointMode = CheckpointMode.PASSIVE) -> None:
         """Move the WAL into the file; the write lock is given up only for that moment.

@@ -254,7 +254,7 @@ class Runner:
         else:
             self._statements.settled()
 
-    # -- time -----------------------------------------------------------------------------------------------------
+    # -- time --
 
     def _look(self) -> bool:
         """Stop the running statement if a limit is hit; called by SQLite every `progress_steps` steps."""
@@ -269,7 +269,7 @@ class Runner:
             return False
         return True
 
-    # -- statements -----------------------------------------------------------------------------------------------
+    # -- statements --
 
     def _statement(self, statement: Statement, control: TransactionControl) -> StatementResult | Failure:
         """Run one statement: the hot path."""
@@ -398,7 +398,7 @@ class Runner:
             raise
         return result
 
-    # -- failures and settings ------------------------------------------------------------------------------------
+    # -- failures and settings --
 
     def _failure(
         self, error: SqlError | apsw.Error | ResponseTooLarge, control: TransactionControl, was_open: bool
@@ -423,7 +423,7 @@ class Runner:
             while self._scoped:
                 self._connection.pragma(*self._scoped.popitem())
 
-    # -- other requests -------------------------------------------------------------------------------------------
+    # -- other requests --
 
     def _other(self, request: Request, control: TransactionControl) -> Result:
         if isinstance(request, Batch):

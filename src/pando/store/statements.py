@@ -259,7 +259,7 @@ class Statements:
         self._schema_version = int(rows[0][0])  # type: ignore[arg-type]
         return self._schema_version
 
-    # -- asking SQLite ------------------------------------------------------------------------------------------------
+    # -- asking SQLite --
 
     def _authorize(
         self, code: int, first: str | None, second: str | None, database: str | None, trigger: str | None
@@ -319,7 +319,7 @@ class Statements:
             raise SqlError("The SQL string contains more than one statement", code="SQL_MANY_STATEMENTS")
         return self._judge(prepared, actions)
 
-    # -- judging ------------------------------------------------------------------------------------------------------
+    # -- judging --
 
     def _judge(self, prepared: _Prepared, actions: list[_Action]) -> StatementInfo:
         for action in actions:

@@ -8,7 +8,7 @@ from pando.store import applier_protocol as wire
 from pando.store.catalog import Catalog
 from pando.store.context import StoreContext
 from pando.store.protocol import Verified
-from pando.types import Position
+from pando.types import TXID, Checksum, Position
 
 
 async def verify_database(context: StoreContext, catalog: Catalog, name: str) -> Verified:
@@ -28,6 +28,6 @@ async def verify_database(context: StoreContext, catalog: Catalog, name: str) ->
     believed = position.checksum
     if scanned.txid and scanned.txid != position.txid:
         # A replica went on between the request and the scan: compare with the log's own word for that commit.
-        info = database.log.find(scanned.txid)
-        believed = info.post_checksum if info is not None else scanned.checksum
+        info = database.log.find(TXID(scanned.txid))
+        believed = info.post_checksum if info is not None else Checksum(scanned.checksum)
     return Verified(0, epoch, txid, scanned.checksum, believed, scanned.page_count)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pando.errors import CorruptionError
 from pando.store.rawfile import RawFile
 from pando.types import Pgno
-from pando.wal import ReadEnd, WalReader
 
 _HEADER_BYTES = 32
 _FRAME_BYTES = 24
@@ -124,4 +123,34 @@ def find_newest_frame(raw: RawFile, pgno: Pgno) -> bytes | None:
 
 def read_all_commits(raw: RawFile) -> list[WalCommit]:
     """Read and verify the whole WAL; gives its commits in order. A torn tail is no commit; corruption before it raises."""
-    raise NotImplementedError
+    head = raw.pread_wal(0, _HEADER_BYTES)
+    if len(head) < _HEADER_BYTES:
+        return []
+    order = ">" if int.from_bytes(head[:4], "big") & 1 else "<"
+    page_size = raw.page_size
+    sums = _sum(head[:24], 0, 0, order)
+    if sums != struct.unpack_from(">II", head, 24):
+        return []
+    commits: list[WalCommit] = []
+    frames: list[tuple[Pgno, int]] = []
+    offset = _HEADER_BYTES
+    while True:
+        frame = raw.pread_wal(offset, _FRAME_BYTES + page_size)
+        if len(frame) < _FRAME_BYTES + page_size or frame[8:16] != head[16:24]:
+            return commits
+        sums = _sum(frame[24:], *_sum(frame[:8], *sums, order), order)
+        if sums != struct.unpack_from(">II", frame, 16):
+            return commits
+        pgno, commit = struct.unpack_from(">II", frame)
+        frames.append((Pgno(pgno), offset + _FRAME_BYTES))
+        if commit:
+            commits.append(WalCommit(tuple(frames), commit))
+            frames = []
+        offset += _FRAME_BYTES + page_size
+
+
+def _sum(data: bytes, first: int, second: int, order: str) -> tuple[int, int]:
+    for one, two in struct.iter_unpack(order + "II", data):
+        first = (first + one + second) & 0xFFFFFFFF
+        second = (second + two + first) & 0xFFFFFFFF
+    return first, second
