@@ -8,22 +8,20 @@ from nothing when the store was restarted. What it does and why it is safe: `APP
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from pando.clock import Clock, SystemClock, random_bytes
-from pando.errors import NotReady, StorageError
+from pando.errors import CorruptionError, NotReady, StorageError
 from pando.store import applier_protocol as wire
-from pando.store.applier_jobs import Log
 from pando.store.applier_session import Session
 from pando.store.blocking_link import BlockingLink, LinkLost, dial
-from pando.store.commitlog import CommitLog
 from pando.store.files import FileSystem, RealFileSystem
 from pando.store.handshake import NONCE_BYTES, Dialer, LinkKind
 from pando.store.layout import Layout
 from pando.store.link import make_decoder
+from pando.store.logreader import LogReader
 from pando.store.positions import PositionTable
 
 _RECONNECT_S_MIN: Final = 0.02
@@ -71,7 +69,7 @@ def _serve(options: ApplierOptions, fs: FileSystem, link: BlockingLink) -> bool:
     """Serve one link to its end; True when the supervisor is gone."""
     try:
         positions = PositionTable.attach(options.positions_path)
-    except StorageError:
+    except (StorageError, CorruptionError):
         link.close()
         return False
     try:
@@ -82,7 +80,7 @@ def _serve(options: ApplierOptions, fs: FileSystem, link: BlockingLink) -> bool:
             fs=fs,
             clock=options.clock,
             positions=positions,
-            open_log=log_opener(fs),
+            open_log=lambda log_directory: LogReader.open(log_directory, fs),
         )
         session.run()
     except LinkLost:
@@ -91,11 +89,6 @@ def _serve(options: ApplierOptions, fs: FileSystem, link: BlockingLink) -> bool:
         link.close()
         positions.close()
     return True
-
-
-def log_opener(fs: FileSystem) -> Callable[[Path], Log]:
-    """Give the function that opens a database's log for reading."""
-    return lambda directory: CommitLog.reader(directory, fs)
 
 
 def _is_alone(alive_fd: int | None, pause_s: float) -> bool:

@@ -9,20 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from pando.clock import Clock
 from pando.errors import CorruptionError, NotReady
 from pando.store import applier_protocol as wire
 from pando.store.applier_protocol import PAGES_NAMED_MAX, position_of
-from pando.store.apply import PlaceFinder, find_place
 from pando.store.checksums import PageChecksums
 from pando.store.files import FileSystem
 from pando.store.newfile import remove_database
 from pando.store.pages import PageFile
 from pando.store.replica import EntrySource, Publisher, Replica, ReplicaState, Steps
 from pando.store.snapshots import install_snapshot_steps, scan_file_steps, write_snapshot_steps
-from pando.types import NO_POSITION, TXID, Position
+from pando.types import NO_POSITION, Position
 
 if TYPE_CHECKING:
     from pando.store.positions import PositionTable
@@ -31,17 +30,13 @@ POSITION_UNKNOWN: Final = "POSITION_UNKNOWN"
 """Code of the failure that says the file's checksum is nowhere in its log."""
 
 
-class Log(EntrySource, PlaceFinder, Protocol):
-    """What is needed of a log's reader."""
-
-
 @dataclass(slots=True)
 class Held:
     """A replica in the applier's hands, and what the store wants of it."""
 
     replica: Replica
     log_directory: Path
-    log: Log
+    log: EntrySource
     target: int = 0
     retry_at: float = 0.0
     stalled_code: str = ""
@@ -56,7 +51,7 @@ class Workshop:
     fs: FileSystem
     positions: PositionTable
     clock: Clock
-    open_log: Callable[[Path], Log]
+    open_log: Callable[[Path], EntrySource]
     send: Callable[[Any], None]
     held: dict[str, Held] = field(default_factory=dict)
 
@@ -95,7 +90,7 @@ def open_replica(shop: Workshop, request: wire.OpenReplica) -> Steps:
     shop.held[request.database] = held
     try:
         yield from open_steps(replica)
-        place = find_place(held.log, replica.checksums.rolling)
+        place = held.log.find_checksum(replica.checksums.rolling)
     except BaseException:
         shop.release(request.database)
         raise
@@ -185,7 +180,7 @@ def redo(shop: Workshop, request: wire.Redo) -> Steps:
     log = shop.open_log(Path(request.log_directory))
     try:
         yield from open_steps(replica)
-        place = find_place(log, replica.checksums.rolling)
+        place = log.find_checksum(replica.checksums.rolling)
         if place is None:
             raise CorruptionError(
                 f"the file's checksum {replica.checksums.rolling:016x} is nowhere in its log", code=POSITION_UNKNOWN

@@ -16,11 +16,12 @@ from pando.clock import Clock
 from pando.errors import NotReady, PandoError
 from pando.store import applier_jobs as jobs
 from pando.store import applier_protocol as wire
-from pando.store.applier_jobs import Held, Log, Workshop
+from pando.store.applier_jobs import Held, Workshop
+from pando.store.apply import LOG_GAP
 from pando.store.blocking_link import BlockingLink
 from pando.store.evidence import save_evidence
 from pando.store.files import FileSystem
-from pando.store.replica import LOG_GAP, ReplicaState, Steps, is_transient
+from pando.store.replica import EntrySource, ReplicaState, Steps, is_transient
 from pando.types import TXID
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Session:
         fs: FileSystem,
         clock: Clock,
         positions: PositionTable,
-        open_log: Callable[[Path], Log],
+        open_log: Callable[[Path], EntrySource],
     ) -> None:
         """`alive_fd`: readable when this process must end; `directory`: where evidence is kept."""
         self._link = link
@@ -112,13 +113,14 @@ class Session:
 
     def turn(self, *, is_idle: bool) -> None:
         """Do one round: messages, applies, one slice of each job, checkpoints when idle."""
+        older_jobs = list(self._jobs)
         for message in self._link.receive():
             self._receive(message)
         if self._due:
             for name in list(self._due):
                 self._advance(name)
-        if self._jobs:
-            for number in list(self._jobs):
+        if older_jobs:
+            for number in older_jobs:
                 self._step(number)
         elif is_idle and self._with_wal:
             self._tidy()
@@ -158,6 +160,8 @@ class Session:
             self._fail(message.id, message.database, NotReady("the applier has too many jobs; try again later"))
             return
         self._jobs[message.id] = (message.database, _JOB_OF[type(message)](self._shop, message))
+        self._step(message.id)  # its first slice at once: what comes next may rely on it, and the store waits for a pin
+        self._flush()
 
     def _uses_replica(self, number: int) -> bool:
         steps = self._jobs[number][1]

@@ -1,4 +1,4 @@
-"""Turns log entries into one change of a database file: checks that they follow, merges several, finds a file's place.
+"""Turns log entries into one change of a database file: checks that they follow, and merges several.
 
 Pure: entries and bytes in, pages out. Not here: writing the pages (`pando.store.replica`), reading the log.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from pando import limits
-from pando.errors import ChecksumMismatch, LogCorruption
+from pando.errors import ChecksumMismatch, CorruptionError, LogCorruption
 from pando.ltx import LtxDecoder, LtxHeader, decode_ltx
 from pando.store.checksums import PageChecksums
-from pando.store.segments import EntryInfo, LogEntry
-from pando.types import EMPTY_CHECKSUM, TXID, Checksum, Pgno, Position, lock_pgno
+from pando.store.segments import LogEntry
+from pando.types import EMPTY_CHECKSUM, Checksum, Pgno, Position, lock_pgno
 
 MERGED_PAGES_BYTES: Final = 16 * limits.MIB
 """Decoded pages after which no further entry is merged into an apply: bounds memory and the time to COMMIT."""
@@ -24,6 +24,9 @@ STREAMED_ENTRY_BYTES: Final = 16 * limits.MIB
 
 ENTRY_DOES_NOT_FOLLOW: Final = "ENTRY_DOES_NOT_FOLLOW"
 """Code of the ChecksumMismatch that says the next entry continues another position than ours."""
+
+LOG_GAP: Final = "LOG_GAP"
+"""Code of the CorruptionError that says the log does not hold the entry after our position (any more)."""
 
 _FLAG: Final = 1 << 63
 
@@ -53,7 +56,9 @@ def plan_change(position: Position, page_count: int, page_size: int, entries: Se
 
 
 def check_follows(position: Position, entry: LogEntry) -> None:
-    """Check that an entry continues a position; raises ChecksumMismatch."""
+    """Check that an entry continues a position; raises ChecksumMismatch, CorruptionError (LOG_GAP)."""
+    if entry.min_txid > position.txid + 1:
+        raise CorruptionError(f"the file is at {position}, the log goes on at TXID {entry.min_txid}", code=LOG_GAP)
     pre = entry.pre_checksum or EMPTY_CHECKSUM
     if entry.min_txid == position.txid + 1 and pre == position.checksum and entry.epoch >= position.epoch:
         return
@@ -155,34 +160,3 @@ def rolling_after(table: PageChecksums, pages: Iterable[tuple[Pgno, Checksum]], 
     for number in range(page_count + 1, table.page_count + 1):
         value ^= get(Pgno(number))
     return Checksum(value | _FLAG)
-
-
-class PlaceFinder(Protocol):
-    """What `find_place` needs of a log: its ends, and the envelope of the entry that ends with a TXID."""
-
-    @property
-    def base(self) -> Position:
-        """Position before the first entry."""
-        ...
-
-    @property
-    def last(self) -> Position:
-        """Position after the last entry."""
-        ...
-
-    def find(self, txid: TXID) -> EntryInfo | None:
-        """The entry with this max_txid."""
-        ...
-
-
-def find_place(log: PlaceFinder, checksum: Checksum) -> Position | None:
-    """Give the newest position of the log that has this checksum, None when there is none."""
-    base, at = log.base, log.last
-    while at.checksum != checksum and at.txid > base.txid:
-        entry = log.find(at.txid)
-        if entry is None:
-            raise LogCorruption(f"the log ends its entries at TXID {at.txid} but has no such entry")
-        before = TXID(entry.min_txid - 1)
-        found = log.find(before)
-        at = found.position if found is not None else base
-    return at if at.checksum == checksum else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from pando import limits
 from pando.errors import ChecksumMismatch, CorruptionError, NotReady, PandoError, invariant
 from pando.ltx import normalise_page_one, page_checksum
-from pando.store.apply import Change, plan_change, rolling_after
+from pando.store.apply import LOG_GAP, Change, plan_change, rolling_after
 from pando.store.checksums import PageChecksums
 from pando.store.files import FileSystem, remove_if_possible
 from pando.store.newfile import build_steps, move_into_place
@@ -33,8 +33,6 @@ Steps = Generator[None, None, None]
 
 SLICE_BYTES: Final = 1 * limits.MIB
 """Page bytes handled between two steps: about a millisecond."""
-LOG_GAP: Final = "LOG_GAP"
-"""Code of the CorruptionError that says the log does not hold the entry after our position."""
 
 
 class ReplicaState(StrEnum):
@@ -62,6 +60,10 @@ class EntrySource(Protocol):
 
     def read(self, after: TXID, *, max_bytes: int, up_to: TXID | None = None) -> list[LogEntry]:
         """Entries after a TXID, none past `up_to`, at least one if there is one."""
+        ...
+
+    def find_checksum(self, checksum: Checksum) -> Position | None:
+        """The newest position with this checksum."""
         ...
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import apsw
 
 from pando.ltx import LtxHeader, encode_ltx, normalise_page_one, page_checksum
 from pando.store.checksums import PageChecksums
-from pando.store.segments import EntryInfo, LogEntry
+from pando.store.segments import LogEntry
 from pando.types import NO_POSITION, TXID, Checksum, Epoch, Pgno, Position, lock_pgno
 
 
@@ -26,31 +26,20 @@ class MemoryLog:
     def last(self) -> Position:
         return self.entries[-1].position if self.entries else self.base
 
-    def read(self, after: TXID, *, max_bytes: int) -> list[LogEntry]:
+    def read(self, after: TXID, *, max_bytes: int, up_to: TXID | None = None) -> list[LogEntry]:
         found, size = [], 0
         for entry in self.entries:
+            if up_to is not None and entry.max_txid > up_to:
+                break
             if entry.min_txid > after and (not found or size < max_bytes):
                 found.append(entry)
                 size += len(entry.payload)
         return found
 
-    def find(self, txid: TXID) -> EntryInfo | None:
-        for entry in self.entries:
-            if entry.max_txid == txid:
-                return EntryInfo(
-                    epoch=entry.epoch,
-                    min_txid=entry.min_txid,
-                    max_txid=entry.max_txid,
-                    pre_checksum=entry.pre_checksum,
-                    post_checksum=entry.post_checksum,
-                    timestamp_ms=entry.timestamp_ms,
-                    tables=(),
-                    offset=0,
-                    synced_size=0,
-                    payload_offset=0,
-                    payload_size=0,
-                    payload_crc=0,
-                )
+    def find_checksum(self, checksum: Checksum) -> Position | None:
+        for position in (*(entry.position for entry in reversed(self.entries)), self.base):
+            if position.checksum == checksum:
+                return position
         return None
 
     def close(self) -> None:

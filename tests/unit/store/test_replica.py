@@ -15,7 +15,7 @@ from applier_world import SCHEMA, History, MemoryLog, Primary
 
 from pando.errors import ChecksumMismatch, CorruptionError, LogCorruption, LtxError
 from pando.ltx import normalise_page_one
-from pando.store.apply import ENTRY_DOES_NOT_FOLLOW, find_place, plan_change
+from pando.store.apply import ENTRY_DOES_NOT_FOLLOW, LOG_GAP, plan_change
 from pando.store.files import RealFileSystem
 from pando.store.pages import CheckpointMode, PageFile
 from pando.store.replica import Publisher, Replica, ReplicaState, run_steps
@@ -39,7 +39,7 @@ def open_replica(path: Path, log: MemoryLog, positions: SeenPositions | None = N
     publisher = Publisher(positions, 0) if positions is not None else None  # type: ignore[arg-type]
     replica = Replica(database="data", path=str(path), fs=RealFileSystem(), publisher=publisher)
     run_steps(replica.open_steps())
-    place = find_place(log, replica.checksums.rolling)
+    place = log.find_checksum(replica.checksums.rolling)
     if place is not None:
         replica.start_at(place)
     else:
@@ -86,7 +86,7 @@ def test_every_position_has_the_primarys_pages(tmp_path: Path, page_size: int, a
     for entry in primary.log.entries:
         single = MemoryLog(replica.position)
         single.entries = [entry]
-        assert replica.apply_next(single) == entry.position
+        assert replica.apply_next(single, single.last.txid) == entry.position
         assert pages_of(tmp_path / "r.db") == primary.states[entry.max_txid]
     replica.close()
     assert integrity(tmp_path / "r.db") == [("ok",)]
@@ -106,7 +106,7 @@ def test_merged_commits_lead_to_the_same_pages(tmp_path: Path, seed: int) -> Non
         size = chance.randrange(1, 20)
         part.entries, rest = rest[:size], rest[size:]
         while replica.position != part.last:
-            replica.apply_next(part)
+            replica.apply_next(part, part.last.txid)
             assert pages_of(tmp_path / "r.db") == primary.states[replica.position.txid]
         if chance.random() < 0.3:
             replica.checkpoint(chance.choice(list(CheckpointMode)))
@@ -139,7 +139,7 @@ def test_positions_are_announced_before_and_confirmed_after(tmp_path: Path) -> N
         one = MemoryLog(replica.position)
         one.entries = [primary.log.entries[txid - 1]]
         positions.published.clear()
-        replica.apply_next(one)
+        replica.apply_next(one, one.last.txid)
         assert [said for said in positions.published if said[0] == "visible"][-1] == ("visible", txid)
         assert positions.published.index(("about", txid)) < positions.published.index(("visible", txid))
     replica.close()
@@ -150,7 +150,7 @@ def test_a_wrong_checksum_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     replica = open_replica(tmp_path / "r.db", primary.log)
     good = MemoryLog()
     good.entries = primary.log.entries[:2]
-    replica.apply_next(good)
+    replica.apply_next(good, good.last.txid)
     before = replica.position
     wrong = Checksum(primary.log.entries[2].post_checksum ^ 1)
     entry = primary.log.entries[2]
@@ -159,7 +159,7 @@ def test_a_wrong_checksum_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         replica.apply(replace(change, after=replace(change.after, checksum=wrong)))
     assert replica.position == before
     assert pages_of(tmp_path / "r.db") == primary.states[TXID(2)]
-    replica.apply_next(primary.log)
+    replica.apply_next(primary.log, primary.log.last.txid)
     assert pages_of(tmp_path / "r.db") == primary.states[TXID(3)]
     replica.close()
 
@@ -170,7 +170,11 @@ def test_entries_that_do_not_follow_are_refused(tmp_path: Path) -> None:
     at_one = one.position
     other_history = replace(at_one, checksum=Checksum(at_one.checksum ^ 2))
     newer_epoch = replace(at_one, epoch=Epoch(9))
-    for position, entry in ((at_one, three), (other_history, two), (newer_epoch, two), (NO_POSITION, two)):
+    for position, entry in ((at_one, three), (NO_POSITION, two)):
+        with pytest.raises(CorruptionError) as gap:
+            plan_change(position, 2, 4096, [entry])
+        assert gap.value.code == LOG_GAP
+    for position, entry in ((three.position, three), (other_history, two), (newer_epoch, two)):
         with pytest.raises(ChecksumMismatch) as refused:
             plan_change(position, 2, 4096, [entry])
         assert refused.value.code == ENTRY_DOES_NOT_FOLLOW
@@ -202,30 +206,10 @@ def test_an_entry_with_a_hole_in_its_growth_is_refused(tmp_path: Path) -> None:
 def test_a_log_without_the_next_entry_is_an_error(tmp_path: Path) -> None:
     primary = small_primary(tmp_path)
     replica = open_replica(tmp_path / "r.db", primary.log)
-    replica.apply_next(primary.log)
+    replica.apply_next(primary.log, primary.log.last.txid)
     with pytest.raises(CorruptionError):
-        replica.apply_next(primary.log)
+        replica.apply_next(primary.log, TXID(9))
     replica.close()
-
-
-def test_the_place_of_a_file_in_its_log(tmp_path: Path) -> None:
-    primary = small_primary(tmp_path, commits=4)
-    for entry in primary.log.entries:
-        assert find_place(primary.log, entry.post_checksum) == entry.position
-    assert find_place(primary.log, NO_POSITION.checksum) == NO_POSITION
-    assert find_place(primary.log, Checksum(12345 | 1 << 63)) is None
-
-
-def test_the_newest_place_with_a_checksum_counts(tmp_path: Path) -> None:
-    primary = small_primary(tmp_path, commits=2)
-    there = primary.pages
-    back = primary.log.last
-    primary.sql("INSERT INTO t VALUES(1)")
-    primary.capture()
-    changed = [(pgno, data) for pgno, data in there.items() if primary.pages[pgno] != data]
-    primary.log.entries.append(primary.entry_for(changed, max(there), 1))
-    assert primary.log.last.checksum == back.checksum
-    assert find_place(primary.log, back.checksum) == primary.log.last
 
 
 def foreign_write(path: Path, sql: str) -> None:
@@ -245,7 +229,7 @@ def foreign_write(path: Path, sql: str) -> None:
 def test_the_write_lock_is_held_between_applies(tmp_path: Path) -> None:
     primary = small_primary(tmp_path)
     replica = open_replica(tmp_path / "r.db", primary.log)
-    replica.apply_next(primary.log)
+    replica.apply_next(primary.log, primary.log.last.txid)
     with pytest.raises(subprocess.CalledProcessError) as refused:
         foreign_write(tmp_path / "r.db", "INSERT INTO t VALUES('foreign')")
     assert refused.value.returncode == 5
@@ -257,7 +241,7 @@ def test_the_write_lock_is_held_between_applies(tmp_path: Path) -> None:
 def test_a_write_of_someone_else_is_noticed_when_the_lock_was_given_up(tmp_path: Path) -> None:
     primary = small_primary(tmp_path)
     replica = open_replica(tmp_path / "r.db", primary.log)
-    replica.apply_next(primary.log)
+    replica.apply_next(primary.log, primary.log.last.txid)
     file = replica.file
     assert file is not None
     file.release()
@@ -276,7 +260,7 @@ def test_a_write_of_someone_else_is_noticed_when_the_lock_was_given_up(tmp_path:
 def test_the_lock_of_someone_else_is_waited_for(tmp_path: Path) -> None:
     primary = small_primary(tmp_path)
     replica = open_replica(tmp_path / "r.db", primary.log)
-    replica.apply_next(primary.log)
+    replica.apply_next(primary.log, primary.log.last.txid)
     file = replica.file
     assert file is not None
     file.release()
@@ -303,7 +287,7 @@ def test_a_schema_that_cannot_be_parsed_is_copied_all_the_same(tmp_path: Path, u
     for entry in primary.log.entries:
         one = MemoryLog(replica.position)
         one.entries = [entry]
-        replica.apply_next(one)
+        replica.apply_next(one, one.last.txid)
     replica.close()
     again = open_replica(tmp_path / "r.db", primary.log)
     assert again.position == primary.log.last
@@ -321,21 +305,21 @@ def test_free_pages_do_not_move_when_the_old_state_says_vacuum(tmp_path: Path) -
     )
     primary.capture()
     replica = open_replica(tmp_path / "r.db", primary.log)
-    replica.apply_next(primary.log)
+    replica.apply_next(primary.log, primary.log.last.txid)
     primary.sql("PRAGMA auto_vacuum=NONE")
     primary.sql("VACUUM")
     primary.capture()
     primary.sql("DELETE FROM t WHERE rowid % 2")
     primary.capture()
     assert primary.sql("PRAGMA freelist_count") != [(0,)]
-    replica.apply_next(primary.log)
+    replica.apply_next(primary.log, primary.log.last.txid)
     assert replica.position == primary.log.last
     assert pages_of(tmp_path / "r.db") == primary.pages
     for _ in range(3):
         primary.sql("DELETE FROM t WHERE rowid % 5 = 0")
         primary.sql("INSERT INTO t VALUES(zeroblob(9000))")
         primary.capture()
-        replica.apply_next(primary.log)
+        replica.apply_next(primary.log, primary.log.last.txid)
         assert pages_of(tmp_path / "r.db") == primary.pages
     replica.close()
 
@@ -350,7 +334,7 @@ def test_a_large_entry_is_decoded_while_it_is_written(tmp_path: Path, monkeypatc
     primary.capture()
     replica = open_replica(tmp_path / "r.db", primary.log)
     while replica.position != primary.log.last:
-        replica.apply_next(primary.log)
+        replica.apply_next(primary.log, primary.log.last.txid)
         assert pages_of(tmp_path / "r.db") == primary.states[replica.position.txid]
     broken = msgspec.structs.replace(primary.log.entries[2], payload=primary.log.entries[2].payload[:-30] + bytes(30))
     with pytest.raises(LtxError):
@@ -363,17 +347,17 @@ def test_a_broken_streamed_entry_leaves_the_file_as_it_was(tmp_path: Path, monke
     primary = small_primary(tmp_path, commits=2)
     replica = open_replica(tmp_path / "r.db", primary.log)
     while replica.position != primary.log.last:
-        replica.apply_next(primary.log)
+        replica.apply_next(primary.log, primary.log.last.txid)
     primary.sql("INSERT INTO t VALUES(randomblob(100000))")
     entry = primary.capture()
     assert entry is not None
     cut = MemoryLog(replica.position)
     cut.entries = [msgspec.structs.replace(entry, payload=entry.payload[:-100])]
     with pytest.raises(LtxError):
-        replica.apply_next(cut)
+        replica.apply_next(cut, cut.last.txid)
     assert list(replica.in_hand) == cut.entries
     assert pages_of(tmp_path / "r.db") == primary.states[TXID(2)]
-    replica.apply_next(primary.log)
+    replica.apply_next(primary.log, primary.log.last.txid)
     assert pages_of(tmp_path / "r.db") == primary.pages
     replica.close()
 
@@ -383,8 +367,8 @@ def test_a_checkpoint_moves_the_wal_into_the_file_and_keeps_the_lock(tmp_path: P
     replica = open_replica(tmp_path / "r.db", primary.log)
     one = MemoryLog()
     one.entries = primary.log.entries[:1]
-    replica.apply_next(one)
-    replica.apply_next(primary.log)
+    replica.apply_next(one, one.last.txid)
+    replica.apply_next(primary.log, primary.log.last.txid)
     assert (tmp_path / "r.db").stat().st_size < max(primary.pages) * 4096
     replica.checkpoint(CheckpointMode.TRUNCATE)
     assert (tmp_path / "r.db").stat().st_size == max(primary.pages) * 4096
