@@ -55,6 +55,13 @@ class Workshop:
     send: Callable[[Any], None]
     held: dict[str, Held] = field(default_factory=dict)
 
+    def ready(self, database: str, path: str) -> Held | None:
+        """Give a replica whose file is at its position right now; its path must be the one meant."""
+        held = self.held.get(database)
+        if held is None or held.is_busy or held.replica.path != path or held.replica.state is not ReplicaState.READY:
+            return None
+        return held
+
     def release(self, database: str) -> None:
         """Close a replica, if it is held."""
         held = self.held.pop(database, None)
@@ -119,19 +126,30 @@ def write_snapshot(shop: Workshop, request: wire.WriteSnapshot) -> Steps:
     file = PageFile(request.path, read_only=True)
     try:
         file.pin()
+        held = shop.ready(request.database, request.path)
+        position = held.replica.position if held is not None else position_of(request)
         shop.send(wire.SnapshotPinned(request.id))
         yield
         written = yield from write_snapshot_steps(
             shop.fs,
             file,
             Path(request.out_path),
-            position_of(request),
+            position,
             timestamp_ms=request.timestamp_ms or shop.clock.wall_ms(),
             progress=shop.progress_of(request.id),
         )
     finally:
         file.close()
-    shop.send(wire.SnapshotWritten(request.id, written.size_bytes, request.checksum, written.page_count))
+    shop.send(
+        wire.SnapshotWritten(
+            id=request.id,
+            size_bytes=written.size_bytes,
+            checksum=position.checksum,
+            page_count=written.page_count,
+            epoch=position.epoch,
+            txid=position.txid,
+        )
+    )
 
 
 def install_snapshot(shop: Workshop, request: wire.InstallSnapshot) -> Steps:
@@ -206,10 +224,9 @@ def scan(shop: Workshop, request: wire.Scan) -> Steps:
     file = PageFile(request.path, read_only=True)
     try:
         file.pin()
-        held = shop.held.get(request.database)
-        is_known = held is not None and held.replica.path == request.path and held.replica.state is ReplicaState.READY
-        believed = held.replica.checksums.copy() if held is not None and is_known else None
-        position = held.replica.position if held is not None and is_known else NO_POSITION
+        held = shop.ready(request.database, request.path)
+        believed = held.replica.checksums.copy() if held is not None else None
+        position = held.replica.position if held is not None else NO_POSITION
         shop.send(wire.SnapshotPinned(request.id))
         yield
         table = yield from scan_file_steps(file)

@@ -178,12 +178,18 @@ class SnapshotProgress(msgspec.Struct, frozen=True, array_like=True, tag=324):
 
 
 class SnapshotWritten(msgspec.Struct, frozen=True, array_like=True, tag=325):
-    """The snapshot is complete, verified against its position, and durable."""
+    """The snapshot is complete, verified against its position, and durable.
+
+    The position is the one asked for; of an open replica it is where the replica was when it was pinned, which can be
+    later, since the store learns of an apply after it happened.
+    """
 
     id: int
     size_bytes: int
     checksum: int
     page_count: int
+    epoch: int = 0
+    txid: int = 0
 
 
 class SnapshotInstalled(msgspec.Struct, frozen=True, array_like=True, tag=326):
