@@ -21,13 +21,21 @@ class Confirming:
     """Keeps commands until their durability holds."""
 
     def __init__(
-        self, *, me: str, known: list[KnownReplica], clock: Clock, default: Durability, voters: int = 0
+        self,
+        *,
+        me: str,
+        known: list[KnownReplica],
+        clock: Clock,
+        default: Durability,
+        voters: int = 0,
+        wait_s: float = limits.QUORUM_WAIT_S,
     ) -> None:
         """`voters`: how many voters the cluster has at least, itself included; 0: as many as have been met."""
         self._me = me
         self._clock = clock
         self._default = default
         self._least = voters
+        self._wait_s = wait_s
         self._known = {replica.node for replica in known if replica.is_voter}
         self._acks: Acks[Waiter] = Acks(me=me, voters=self._voters())
 
@@ -49,9 +57,8 @@ class Confirming:
             command.answer(ran)
             return
         try:
-            if self._acks.wait(
-                database, TXID(ran.txid), self._clock.monotonic() + limits.QUORUM_WAIT_S, (command, ran)
-            ):
+            deadline = self._clock.monotonic() + self._wait_s
+            if self._acks.wait(database, TXID(ran.txid), deadline, (command, ran)):
                 command.answer(ran)
         except PandoError as error:
             command.answer(error)

@@ -69,6 +69,7 @@ class StoreOptions:
     primary: PrimaryOptions
     durability: Durability = Durability.ASYNC
     voters: int = 0
+    quorum_wait_s: float = limits.QUORUM_WAIT_S
     alive_fd: int = -1
     positions_slots: int = limits.OPEN_DATABASES_MAX * 2
 
@@ -96,7 +97,12 @@ class StoreServer:
         )
         state = self.context.state
         self.confirming = Confirming(
-            me=state.node, known=state.replicas, clock=clock, default=options.durability, voters=options.voters
+            me=state.node,
+            known=state.replicas,
+            clock=clock,
+            default=options.durability,
+            voters=options.voters,
+            wait_s=options.quorum_wait_s,
         )
         self.snapshots = Snapshots(self.context, self.catalog)
         self.downstream = Downstream(
