@@ -30,7 +30,7 @@ from pando.errors import (
 from pando.sql.access import Access
 from pando.sql.batons import CLOSED, Baton, BatonError
 from pando.sql.freshness import SESSION, Freshness, parse_freshness
-from pando.sql.messages import HranaProtocolError, decode_pipeline
+from pando.sql.messages import HranaProtocolError, decode_pipeline, decode_stateless
 from pando.sql.service import Answer, BatonElsewhere, Call, SqlService
 from pando.types import DEFAULT_DATABASE, Bookmark, Durability, parse_bookmark, parse_database_name
 
@@ -47,7 +47,9 @@ DRAIN_S: Final = 5.0
 _JSON: Final = (b"content-type", b"application/json")
 _TEXT: Final = (b"content-type", b"text/plain")
 _PIPELINE_PATHS: Final = frozenset({"/v2/pipeline", "/v3/pipeline"})
-_PROBE_PATHS: Final = frozenset({"/v2", "/v3"})
+_STATELESS_PATHS: Final = frozenset({"/v1/execute", "/v1/batch"})
+_PROBE_PATHS: Final = frozenset({"/v1", "/v2", "/v3"})
+_ALL_PATHS: Final = _PIPELINE_PATHS | _STATELESS_PATHS | _PROBE_PATHS
 BATON_HOP: Final = b"pando-baton-hop"
 """Header of a request that another process sent on: it is not sent on again."""
 
@@ -99,7 +101,7 @@ class PipelineHandler:
     @staticmethod
     def matches(path: str) -> bool:
         """Tell whether a path is for this handler."""
-        return path in _PIPELINE_PATHS or path in _PROBE_PATHS or path.startswith("/dev/")
+        return path in _ALL_PATHS or path.startswith("/dev/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; never raises but when the client is gone or this task is cancelled."""
@@ -120,7 +122,7 @@ class PipelineHandler:
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes, bool]:
         path, method = scope["path"], scope["method"]
-        if path in _PIPELINE_PATHS:
+        if path in _PIPELINE_PATHS or path in _STATELESS_PATHS:
             namespace = None
         elif path in _PROBE_PATHS:
             return 200, [_TEXT], b"Hello, this is HTTP API " + path[1:].encode(), False
@@ -139,15 +141,23 @@ class PipelineHandler:
         return await self._run(request, headers, body)
 
     async def _run(self, request: Request, headers: Headers, body: bytes) -> tuple[int, Headers, bytes, bool]:
-        pipeline = decode_pipeline(body)
         call = Call(request.database, request.access, request.bookmark, request.freshness, request.durability)
+        if request.path in _STATELESS_PATHS:
+            return await self._run_stateless(request, call, body)
         try:
-            answer = await self._service.answer(pipeline, call)
+            answer = await self._service.answer(decode_pipeline(body), call)
         except BatonElsewhere as elsewhere:
             if self._forwarder is None or request.has_hopped:
                 raise BatonError(CLOSED) from elsewhere
             return *await self._forwarder.forward(elsewhere.baton, request.path, headers, body), False
         return 200, _answer_headers(answer, request), answer.body, False
+
+    async def _run_stateless(self, request: Request, call: Call, body: bytes) -> tuple[int, Headers, bytes, bool]:
+        """Answer Hrana 1 over HTTP, where a failing statement is an HTTP error."""
+        pipeline = decode_stateless(body, is_batch=request.path == "/v1/batch")
+        answer, failure = await self._service.answer_stateless(pipeline, call)
+        status = 200 if failure is None else stateless_status(failure.code)
+        return status, _answer_headers(answer, request), answer.body, False
 
     # -- headers and body -----------------------------------------------------------------------------------------
 
@@ -297,6 +307,15 @@ def host_label(host: str) -> str | None:
 
 
 # -- errors -------------------------------------------------------------------------------------------------------
+
+
+def stateless_status(code: str) -> int:
+    """Give the HTTP status of a failing statement in Hrana 1, as sqld has it."""
+    if code == "ARGS_BOTH_POSITIONAL_AND_NAMED":
+        return 501
+    if code in {"TRANSACTION_TIMEOUT", "TRANSACTION_BUSY"}:
+        return 503
+    return 400 if code.startswith(("SQL_", "ARGS_", "RESPONSE_", "BLOCKED")) else 500
 
 
 def _error_body(message: str, code: str, *, retryable: bool = False) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from pando import limits
-from pando.errors import CallerError
+from pando.errors import CallerError, invariant
 from pando.store import requests as store
 from pando.store.requests import Failure, Request, Result, StatementResult, Value
 
@@ -205,6 +205,27 @@ def decode_pipeline(body: bytes | bytearray) -> PipelineBody:
             f"the pipeline has {len(pipeline.requests)} requests, at most {limits.PIPELINE_REQUESTS_MAX} are allowed"
         )
     return pipeline
+
+
+class _ExecuteBody(msgspec.Struct, frozen=True):
+    stmt: WireStatement
+
+
+class _BatchBodyIn(msgspec.Struct, frozen=True):
+    batch: WireBatch
+
+
+_decode_execute = msgspec.json.Decoder(_ExecuteBody).decode
+_decode_batch = msgspec.json.Decoder(_BatchBodyIn).decode
+
+
+def decode_stateless(body: bytes | bytearray, *, is_batch: bool) -> PipelineBody:
+    """Read a request of POST /v1/execute or /v1/batch as a pipeline that keeps nothing; raises HranaProtocolError."""
+    try:
+        request = BatchRequest(_decode_batch(body).batch) if is_batch else ExecuteRequest(_decode_execute(body).stmt)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise HranaProtocolError(f"the body is not a Hrana request: {error}") from error
+    return PipelineBody([request, CloseRequest()])
 
 
 # -- wire to requests ---------------------------------------------------------------------------------------------
@@ -527,6 +548,24 @@ def encode_answer(
     """
     index = None if txid is None else str(txid)
     return _encode(_Answer(baton, base_url, [_result(result, index) for result in results]))
+
+
+class _StatelessAnswer(msgspec.Struct, gc=False):
+    result: object
+
+
+def encode_stateless(results: Sequence[Result | str]) -> bytes:
+    """Write the answer of /v1/execute or /v1/batch; the first result counts and is no Failure."""
+    first = results[0]
+    if isinstance(first, store.BatchResult):
+        return _encode(_StatelessAnswer(_batch_body(first, None)))
+    invariant(isinstance(first, StatementResult), "a stateless request has rows or steps", result=type(first))
+    return _encode(_StatelessAnswer(_rows(first, None)))  # type: ignore[arg-type]
+
+
+def encode_failure(failure: Failure) -> bytes:
+    """Write an error by itself."""
+    return _encode(_error(failure))
 
 
 def decode_answer(body: bytes) -> Any:  # noqa: ANN401

@@ -36,6 +36,7 @@ class Reader:
         try:
             self.connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, statementcachesize=256)
             self.connection.set_busy_timeout(busy_ms)
+            self.connection.pragma("foreign_keys", 1)  # says the same as the writer when asked
             self.statements = Statements(self.connection, options=StatementOptions(schema_changes_elsewhere=True))
         except apsw.Error as error:
             raise NotReady(f"the database cannot be opened for reading: {error}; try again") from error

@@ -27,13 +27,13 @@ from pando.errors import (
 from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.batons import Baton
 from pando.sql.freshness import SESSION, Freshness, Level, Seen, Where, decide
-from pando.sql.messages import PipelineBody, encode_answer
+from pando.sql.messages import PipelineBody, encode_answer, encode_failure, encode_stateless
 from pando.sql.plan import Plan, make_plan
 from pando.sql.readers import DatabaseReads, Held, Reader, ReadPool, too_slow
 from pando.sql.routing import Nature, nature_of, surely_writes
 from pando.sql.store_client import Positions, StoreClient
 from pando.sql.streams import Stream, StreamTable
-from pando.store.requests import Execute, Request, Result
+from pando.store.requests import Execute, Failure, Request, Result
 from pando.store.runner import Interrupted, Limit, failure_of
 from pando.types import TXID, Bookmark, Epoch
 
@@ -100,6 +100,21 @@ class SqlService:
 
     async def answer(self, pipeline: PipelineBody, call: Call) -> Answer:
         """Run a pipeline. Raises HranaProtocolError, StreamExpired, BatonElsewhere and the errors of the node."""
+        slots, baton, bookmark = await self._answer(pipeline, call)
+        txid = None if bookmark is None else int(bookmark.txid)
+        return Answer(encode_answer(slots, baton=baton, base_url=self._base_url, txid=txid), bookmark)
+
+    async def answer_stateless(self, pipeline: PipelineBody, call: Call) -> tuple[Answer, Failure | None]:
+        """Run a request of Hrana 1 over HTTP; a failure of a statement is given beside its JSON. Raises as `answer`."""
+        slots, _, bookmark = await self._answer(pipeline, call)
+        first = slots[0]
+        if isinstance(first, Failure):
+            return Answer(encode_failure(first), bookmark), first
+        return Answer(encode_stateless(slots), bookmark), None
+
+    async def _answer(
+        self, pipeline: PipelineBody, call: Call
+    ) -> tuple[list[Result | str], str | None, Bookmark | None]:
         stream = None if pipeline.baton is None else self._take(pipeline.baton, call.database)
         plan: Plan | None = None
         try:
@@ -115,8 +130,7 @@ class SqlService:
             if kept is not None:
                 self._drop(kept)
             raise
-        txid = None if bookmark is None else int(bookmark.txid)
-        return Answer(encode_answer(slots, baton=baton, base_url=self._base_url, txid=txid), bookmark)
+        return slots, baton, bookmark
 
     def sweep(self) -> None:
         """Forget idle streams and end overdue read transactions; call every second or so."""

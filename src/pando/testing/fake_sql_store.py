@@ -1,150 +1,218 @@
-"""A store process without databases, for tests of everything around it: real sockets, handshakes and messages.
+"""A store for tests of web processes: real SQLite files and transactions, no links, no log, no other process.
 
-It counts commits, echoes SQL texts as rows, and does what a test tells it: refuse, stay silent, hang up. Not here: SQL.
+`FakeSqlStore` is a `StoreClient` and the `Positions` of one node. On a replica the readers have copies that change
+only when `replicate` is called. Faults are switched on by attributes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from pando.store import protocol as wire
-from pando.store.adopt import Taker
-from pando.store.handshake import LinkKind, Peer
-from pando.store.link import Link, LinkEnd, make_decoder
-from pando.store.link_open import LinkHandlers, accept_link, adopt_socket, new_acceptor
-from pando.store.requests import Execute, StatementResult
+import apsw
 
-_REQUESTS = make_decoder(wire.StoreRequest)
-
-
-class FakeStore:
-    """Listens on `store.sock` and `adopt.sock` in `sockets`."""
-
-    def __init__(
-        self,
-        sockets: Path,
-        *,
-        key: bytes,
-        node: str = "n1",
-        role: str = "primary",
-        primary_url: str = "",
-        ready: bool = True,
-    ) -> None:
-        self.sockets = sockets
-        self.key = key
-        self.topology = wire.Topology(
-            node=node, role=role, epoch=1, primary_url=primary_url, ready=ready, reason="" if ready else "told so"
-        )
-        self.databases = ["data"]
-        self.txid = 0
-        self.received: list[Any] = []
-        self.links: dict[Link, Peer] = {}
-        self.answer: Callable[[Link, Any], bool] | None = None
-        """May answer a message itself and return True; returning True without an answer leaves the caller waiting."""
-        self._taker = Taker(str(sockets / "adopt.sock"), self._adopt)
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    async def start(self) -> None:
-        """Listen."""
-        loop = asyncio.get_running_loop()
-        path = self.sockets / "store.sock"
-        path.unlink(missing_ok=True)
-        node = self.topology.node
-        self._server = await loop.create_unix_server(lambda: accept_link(new_acceptor(node), self._opened), str(path))
-        self._taker.start()
-
-    async def stop(self) -> None:
-        """Hang up, as a killed process does."""
-        if self._server is not None:
-            self._server.close()
-        self._taker.close()
-        for link in list(self.links):
-            link.abort("the store was killed")
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def push_topology(self, **changes: Any) -> None:  # noqa: ANN401 - fields of Topology
-        """Change who is who, and tell."""
-        for name, value in changes.items():
-            setattr(self.topology, name, value)
-        for link in self.links:
-            link.send(self.topology)
-
-    def push(self, message: Any) -> None:  # noqa: ANN401 - any answer of the union
-        """Say something to all links."""
-        for link in self.links:
-            link.send(message)
-
-    def kinds(self) -> list[LinkKind]:
-        """Who is connected."""
-        return [peer.kind for peer in self.links.values()]
-
-    def _adopt(self, sock: Any, data: bytes) -> None:  # noqa: ANN401 - a socket
-        acceptor = new_acceptor(self.topology.node, key=self.key)
-        task = asyncio.get_running_loop().create_task(adopt_socket(sock, data, acceptor, self._opened))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _opened(self, link: Link, peer: Peer) -> LinkHandlers:
-        self.links[link] = peer
-        link.send(self.topology)
-
-        def on_messages(messages: list[Any]) -> None:
-            for message in messages:
-                self.received.append(message)
-                if self.answer is None or not self.answer(link, message):
-                    self._answer(link, message)
-
-        def on_closed(_end: LinkEnd) -> None:
-            self.links.pop(link, None)
-
-        return LinkHandlers(decoder=_REQUESTS, on_messages=on_messages, on_closed=on_closed)
-
-    def _answer(self, link: Link, message: Any) -> None:  # noqa: ANN401 - any request of the union
-        if isinstance(message, wire.Run):
-            self.txid += 1
-            link.send(wire.Ran(message.id, [_echo(item) for item in message.requests], 1, self.txid, True))
-        elif isinstance(message, wire.OpenDatabase | wire.CreateDatabase | wire.ImportDatabase):
-            self._open(link, message)
-        elif isinstance(message, wire.ListDatabases):
-            link.send(wire.Listed(message.id, tuple(self.databases)))
-        elif isinstance(message, wire.GetStatus):
-            link.send(self.status(message.id))
-        elif isinstance(message, wire.VerifyDatabase):
-            link.send(wire.Verified(message.id, 1, self.txid, 1 << 63, 1 << 63, 7))
-        elif not isinstance(message, wire.EndSession | wire.Cancel):
-            link.send(wire.Finished(message.id))
-
-    def _open(self, link: Link, message: wire.OpenDatabase | wire.CreateDatabase | wire.ImportDatabase) -> None:
-        if isinstance(message, wire.OpenDatabase) and message.database not in self.databases:
-            link.send(wire.Refused(message.id, "UNKNOWN_DATABASE", "there is no such database", 404, False))
-            return
-        with contextlib.suppress(ValueError):
-            self.databases.remove(message.database)
-        self.databases.append(message.database)
-        link.send(wire.Opened(message.id, str(self.sockets / f"{message.database}.db"), 0, 1))
-
-    def status(self, request_id: int) -> wire.NodeStatus:
-        """What the node says of itself."""
-        topology = self.topology
-        return wire.NodeStatus(
-            id=request_id,
-            node=topology.node,
-            role=topology.role,
-            epoch=topology.epoch,
-            primary_url=topology.primary_url,
-            upstream_connected=topology.role != "primary",
-            databases=[wire.DatabaseStatus(name=name, epoch=1, txid=self.txid) for name in self.databases],
-            replicas=[],
-        )
+from pando.clock import Clock
+from pando.errors import BookmarkTimeout, PandoError, UnknownDatabase
+from pando.store.protocol import Opened, Ran
+from pando.store.requests import Request, Result
+from pando.store.runner import PlainControl, Runner
+from pando.store.statements import Statements
 
 
-def _echo(request: Any) -> StatementResult:  # noqa: ANN401 - any request of the union
-    text = request.statement.sql if isinstance(request, Execute) else type(request).__name__
-    return StatementResult(columns=(("sql", None),), rows=[(text,)])
+@dataclass(slots=True)
+class FakeDatabase:
+    """One database: the primary's file, and the file that this node's readers see."""
+
+    slot: int
+    primary_path: str
+    reader_path: str
+    writer: apsw.Connection
+    runner: Runner
+    epoch: int = 1
+    txid: int = 0
+    visible: int = 0
+    generation: int = 1
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """One call of `run`."""
+
+    database: str
+    session: int
+    requests: tuple[Request, ...]
+    durability: str
+    read_only: bool
+
+
+@dataclass(slots=True)
+class _Session:
+    connection: apsw.Connection
+    runner: Runner
+
+
+@dataclass
+class FakeSqlStore:
+    """See the module. `before_run` is awaited before each run, `on_wait` called when somebody waits for a position."""
+
+    directory: Path
+    clock: Clock
+    is_primary: bool = True
+    generation: int = 1
+    fail: PandoError | None = None
+    fail_open: PandoError | None = None
+    before_run: asyncio.Event | None = None
+    on_wait: Callable[[str, int, int], None] | None = None
+    runs: list[RunRecord] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    opened: int = 0
+    heads: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _databases: dict[str, FakeDatabase] = field(default_factory=dict)
+    _sessions: dict[int, _Session] = field(default_factory=dict)
+
+    def create(self, name: str, script: str = "") -> FakeDatabase:
+        """Make a database, with some content."""
+        primary = str(self.directory / f"{name}.primary.db")
+        writer = self._writer(primary)
+        reader = primary if self.is_primary else str(self.directory / f"{name}.replica.db")
+        database = FakeDatabase(len(self._databases), primary, reader, writer, self._runner(writer))
+        self._databases[name] = database
+        if script:
+            writer.execute(script)
+            database.txid += 1
+        self.replicate(name)
+        return database
+
+    def database(self, name: str) -> FakeDatabase:
+        """Give a database; raises UnknownDatabase."""
+        try:
+            return self._databases[name]
+        except KeyError:
+            raise UnknownDatabase(f"database {name!r} does not exist") from None
+
+    def replicate(self, name: str) -> None:
+        """Let the readers of this node see what the primary has."""
+        database = self.database(name)
+        if database.reader_path != database.primary_path:
+            target = apsw.Connection(database.reader_path)
+            target.pragma("journal_mode", "wal")
+            with target.backup("main", database.writer, "main") as backup:
+                backup.step(-1)
+            target.close()
+        database.visible = database.txid
+
+    def close(self) -> None:
+        """Close all connections."""
+        for session in list(self._sessions):
+            self.end_session(session)
+        for database in self._databases.values():
+            database.writer.close()
+
+    def _writer(self, path: str) -> apsw.Connection:
+        connection = apsw.Connection(path)
+        connection.set_busy_timeout(0)
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", "off")
+        connection.pragma("foreign_keys", 1)
+        return connection
+
+    def _runner(self, connection: apsw.Connection) -> Runner:
+        return Runner(connection, Statements(connection), self.clock)
+
+    # -- StoreClient ----------------------------------------------------------------------------------------------
+
+    async def run(
+        self, database: str, session: int, requests: Sequence[Request], durability: str, read_only: bool
+    ) -> Ran:
+        """Run requests on the primary's file; a session that leaves a transaction open keeps its connection."""
+        if self.before_run is not None:
+            await self.before_run.wait()
+        self.runs.append(RunRecord(database, session, tuple(requests), durability, read_only))
+        if self.fail is not None:
+            raise self.fail
+        known = self.database(database)
+        held = self._sessions.pop(session, None)
+        if held is None and session:
+            connection = self._writer(known.primary_path)
+            held = _Session(connection, self._runner(connection))
+        runner, connection = (held.runner, held.connection) if held else (known.runner, known.writer)
+        results = self._execute(known, runner, connection, requests)
+        is_autocommit = not connection.in_transaction
+        if held is not None and not is_autocommit:
+            self._sessions[session] = held
+        elif held is not None:
+            held.connection.close(True)
+        elif not is_autocommit:
+            connection.execute("ROLLBACK")
+        return Ran(0, results, known.epoch, known.txid, is_autocommit or not session)
+
+    def _execute(
+        self, known: FakeDatabase, runner: Runner, connection: apsw.Connection, requests: Sequence[Request]
+    ) -> list[Result]:
+        before = known.writer.execute("PRAGMA data_version").fetchall(), known.writer.total_changes()
+        results = runner.run(requests, PlainControl(connection, goes_on_after_loss=True))
+        after = known.writer.execute("PRAGMA data_version").fetchall(), known.writer.total_changes()
+        if before != after:
+            known.txid += 1
+            if known.reader_path == known.primary_path:
+                known.visible = known.txid
+        return results
+
+    async def open_database(self, name: str) -> Opened:
+        """Tell where the readers' file is."""
+        self.opened += 1
+        if self.fail_open is not None:
+            raise self.fail_open
+        database = self.database(name)
+        return Opened(0, database.reader_path, database.slot, database.generation)
+
+    async def wait_position(self, database: str, epoch: int, txid: int, timeout_s: float) -> None:
+        """Ask `on_wait` to make it so; raises BookmarkTimeout if it did not."""
+        if self.on_wait is not None:
+            self.on_wait(database, epoch, txid)
+        known = self.database(database)
+        if (known.epoch, known.visible) < (epoch, txid):
+            raise BookmarkTimeout(f"commit {txid} did not arrive within {timeout_s} s")
+
+    def end_session(self, session: int) -> None:
+        """Roll back a session."""
+        self.ended.append(session)
+        held = self._sessions.pop(session, None)
+        if held is not None:
+            held.connection.close(True)
+
+    # -- Positions ------------------------------------------------------------------------------------------------
+
+    def _slot(self, slot: int) -> FakeDatabase:
+        return list(self._databases.values())[slot]
+
+    def about(self, slot: int) -> tuple[int, int]:
+        """Give the newest commit that may be visible."""
+        database = self._slot(slot)
+        return database.epoch, database.visible
+
+    def visible(self, slot: int) -> tuple[int, int]:
+        """Give the newest visible commit."""
+        database = self._slot(slot)
+        return database.epoch, database.visible
+
+    def head(self, slot: int) -> tuple[int, int]:
+        """Give what was said of the primary."""
+        return self.heads.get(slot, (self._slot(slot).txid, self.clock.wall_ms()))
+
+    def slot_generation(self, slot: int) -> int:
+        """Give the number of the slot's file."""
+        return self._slot(slot).generation
+
+
+class FakePositions:
+    """The position table of a FakeSqlStore."""
+
+    def __init__(self, store: FakeSqlStore) -> None:
+        self._store = store
+        self.about = store.about
+        self.visible = store.visible
+        self.head = store.head
+        self.generation = store.slot_generation
