@@ -234,8 +234,8 @@ def _kill(pid: int, number: int) -> None:
             os.kill(pid, number)
 
 
-def run(settings: Settings) -> None:
-    """Be the supervisor of a node; returns after an orderly stop. Raises PandoError when the node cannot start."""
+def run(settings: Settings) -> int:
+    """Be the supervisor of a node; gives 0 after an orderly stop. Raises PandoError when the node cannot start."""
     clock = SystemClock()
     layout = Layout(settings.dir)
     layout.make_folders()
@@ -252,6 +252,7 @@ def run(settings: Settings) -> None:
         log = EventLog("supervisor", level=settings.log_level, form=settings.log_format)
         parent_fd = int(os.environ.get(ALIVE_VARIABLE, "-1"))
         Supervisor(runtime, make_slots(settings), clock, log, parent_fd).run()
+        return 0
     finally:
         lock.release()
 

@@ -128,6 +128,12 @@ class LogView:
         with self._lock:
             return sum(segment.end for segment in self._segments)
 
+    def segment_sizes(self) -> list[tuple[TXID, int]]:
+        """Give the last TXID and the size in bytes of each segment, oldest first."""
+        with self._lock:
+            nexts = [TXID(segment.first_txid - 1) for segment in self._segments[1:]]
+            return list(zip([*nexts, self.last.txid], [segment.end for segment in self._segments], strict=True))
+
     def read(self, after: TXID, *, max_bytes: int, up_to: TXID | None = None) -> list[LogEntry]:
         """Give entries with `min_txid > after` in order: at least one if there is one, then what fits in `max_bytes`.
 

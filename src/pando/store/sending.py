@@ -28,7 +28,7 @@ from pando.store.node_state import KnownReplica
 from pando.store.protocol import ReplicaStatus
 from pando.store.segments import encode_entry
 from pando.store.snapshotting import Snapshot, Snapshots
-from pando.types import NO_POSITION, Epoch, Position
+from pando.types import NO_POSITION, TXID, Epoch, Position
 
 _DECODER = make_decoder(ReplicaMessage)
 _READ_BYTES = 1 << 20
@@ -136,7 +136,7 @@ class Downstream:
             if now >= link.machine.next_deadline:
                 link.do(link.machine.tick(now, wall_ms))
 
-    def holds(self, name: str) -> int | None:
+    def hold(self, name: str) -> TXID | None:
         """Give the TXID behind which some connected replica still needs the log; None: nobody does."""
         needed = [hold for link in self._links.values() if (hold := link.machine.hold(name)) is not None]
         return min(needed) if needed else None

@@ -43,12 +43,14 @@ from pando.store.node_state import NodeState
 from pando.store.positions import PositionTable
 from pando.store.primary import PrimaryDatabase, PrimaryOptions
 from pando.store.receiving import Upstream, UpstreamOptions
+from pando.store.retaining import Retaining
 from pando.store.sending import Downstream
 from pando.store.snapshotting import Snapshots
 from pando.store.verifying import verify_database
 from pando.types import Durability, Epoch, Role
 
 _TICK_S = 0.1
+_TRIM_S = 5.0
 _LOCK_TRIES = 100
 _LOCK_PAUSE_S = 0.05
 _CLIENT_DECODER = make_decoder(protocol.StoreRequest)
@@ -125,11 +127,19 @@ class StoreServer:
             if options.upstream is not None
             else None
         )
+        self.retaining = Retaining(
+            context=self.context,
+            catalog=self.catalog,
+            downstream=self.downstream,
+            log_bytes_max=options.primary.log_bytes_max,
+        )
         self._clients: dict[int, ClientLink] = {}
         self._number = 0
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.stale = ""
+        self._trim_at = clock.monotonic() + _TRIM_S
+        self._trimming = False
 
     # -- services for links (see `handlers.Services`) --
 
@@ -343,6 +353,16 @@ class StoreServer:
                 database.tick(now)
             self.confirming.tick(now)
             self.downstream.tick(now)
+            if now >= self._trim_at and not self._trimming:
+                self._trim_at = now + _TRIM_S
+                self._background(self._trim())
+
+    async def _trim(self) -> None:
+        self._trimming = True
+        try:
+            await self.retaining.look()
+        finally:
+            self._trimming = False
 
 
 def run_store(options: StoreOptions) -> None:
