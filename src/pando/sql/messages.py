@@ -44,9 +44,9 @@ class IntegerValue(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
 
 
 class FloatValue(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="float"):
-    """A number."""
+    """A number; null stands for what JSON cannot write, and SQLite keeps NaN as NULL."""
 
-    value: float
+    value: float | None
 
 
 class TextValue(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="text"):
