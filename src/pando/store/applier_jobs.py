@@ -19,8 +19,9 @@ from pando.store.checksums import PageChecksums
 from pando.store.files import FileSystem
 from pando.store.newfile import remove_database
 from pando.store.pages import PageFile
-from pando.store.replica import EntrySource, Publisher, Replica, ReplicaState, Steps
+from pando.store.replica import EntrySource, Publisher, Replica, ReplicaState
 from pando.store.snapshots import install_snapshot_steps, scan_file_steps, write_snapshot_steps
+from pando.store.steps import Steps
 from pando.types import NO_POSITION, Position
 
 if TYPE_CHECKING:

@@ -178,7 +178,7 @@ class SnapshotProgress(msgspec.Struct, frozen=True, array_like=True, tag=324):
 
 
 class SnapshotWritten(msgspec.Struct, frozen=True, array_like=True, tag=325):
-    """The snapshot is complete, verified against its position, and durable.
+    """The snapshot is complete and verified against its position; it is not synced.
 
     The position is the one asked for; of an open replica it is where the replica was when it was pinned, which can be
     later, since the store learns of an apply after it happened.

@@ -21,7 +21,8 @@ from pando.store.apply import LOG_GAP
 from pando.store.blocking_link import BlockingLink
 from pando.store.evidence import save_evidence
 from pando.store.files import FileSystem
-from pando.store.replica import EntrySource, ReplicaState, Steps, is_transient
+from pando.store.replica import EntrySource, ReplicaState, is_transient
+from pando.store.steps import Steps
 from pando.types import TXID
 
 if TYPE_CHECKING:

@@ -11,14 +11,13 @@ from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Final
 
-from pando import limits
 from pando.errors import invariant
 from pando.ltx import page_checksum
 from pando.store.checksums import PageChecksums
 from pando.store.files import FileHandle, FileMissing, FileSystem, remove_if_possible, temporary_path
+from pando.store.steps import SLICE_BYTES, in_background
 from pando.types import Pgno, lock_pgno
 
-_WRITE_BYTES: Final = 1 * limits.MIB
 _FILE_MODE: Final = 0o644
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 
@@ -37,7 +36,7 @@ def build_steps(
     handle = fs.open_append(target, mode=_FILE_MODE)
     try:
         yield from _fill(handle, page_size, page_count, pages, table)
-        handle.fdatasync()
+        yield from in_background(handle.fdatasync)
     except BaseException:
         handle.close()
         remove_if_possible(fs, target)
@@ -62,7 +61,7 @@ def _fill(
         table.put(pgno, page_checksum(pgno, data))
         pending += data
         expected += 1
-        if len(pending) >= _WRITE_BYTES:
+        if len(pending) >= SLICE_BYTES:
             handle.write(pending)
             pending.clear()
             yield

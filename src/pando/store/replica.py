@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from pando import limits
 from pando.errors import ChecksumMismatch, CorruptionError, NotReady, PandoError, invariant
@@ -21,18 +21,11 @@ from pando.store.files import FileSystem, remove_if_possible
 from pando.store.newfile import build_steps, move_into_place
 from pando.store.pages import FILE_BUSY, CheckpointMode, PageFile
 from pando.store.segments import LogEntry
+from pando.store.steps import SLICE_BYTES, Steps, run_steps
 from pando.types import EMPTY_CHECKSUM, NO_POSITION, TXID, Checksum, Pgno, Position, lock_pgno
 
 if TYPE_CHECKING:
     from pando.store.positions import PositionTable
-
-T = TypeVar("T")
-
-Steps = Generator[None, None, None]
-"""Work in slices."""
-
-SLICE_BYTES: Final = 1 * limits.MIB
-"""Page bytes handled between two steps: about a millisecond."""
 
 
 class ReplicaState(StrEnum):
@@ -363,16 +356,6 @@ class Replica:
         """Close for good."""
         self.state = ReplicaState.OPENING
         self.close_file()
-
-
-def run_steps(steps: Generator[None, None, T]) -> T:
-    """Run steps to their end at once and give their result."""
-    try:
-        while True:
-            next(steps)
-    except StopIteration as end:
-        result: T = end.value
-        return result
 
 
 def scan_steps(file: PageFile, table: PageChecksums) -> Steps:

@@ -19,10 +19,10 @@ from pando.store.checksums import PageChecksums
 from pando.store.files import FileHandle, FileSystem, remove_if_possible
 from pando.store.newfile import build_steps
 from pando.store.pages import PageFile
-from pando.store.replica import Replica, ReplicaState, Steps, scan_steps
+from pando.store.replica import Replica, ReplicaState, scan_steps
+from pando.store.steps import SLICE_BYTES, Steps
 from pando.types import TXID, Pgno, Position, lock_pgno
 
-_SLICE_BYTES: Final = 1 * limits.MIB
 _BUFFER_BYTES: Final = 1 * limits.MIB
 Progress = Callable[[int, int], None]
 """Told now and then: pages done, pages in all."""
@@ -81,7 +81,10 @@ def write_snapshot_steps(
     timestamp_ms: int,
     progress: Progress,
 ) -> Generator[None, None, Written]:
-    """Write the pinned state of `file` to `out_path`, durably; raises ChecksumMismatch if it is not at the position."""
+    """Write the pinned state of `file` to `out_path`; raises ChecksumMismatch if it is not at the position.
+
+    Not synced: a snapshot in flight is worth nothing after a crash (the folder is emptied at start).
+    """
     remove_if_possible(fs, out_path)
     handle = fs.open_append(out_path)
     output = _Output(handle)
@@ -100,19 +103,17 @@ def write_snapshot_steps(
             raise ChecksumMismatch(f"the file's pages give checksum {encoder.rolling:016x}, the position is {position}")
         encoder.close(position.checksum)
         output.flush()
-        handle.fdatasync()
     except BaseException:
         handle.close()
         remove_if_possible(fs, out_path)
         raise
     handle.close()
-    fs.fsync_dir(out_path.parent)
     return Written(output.size, page_count)
 
 
 def _encode_pages(encoder: LtxEncoder, file: PageFile, page_count: int, progress: Progress) -> Steps:
     lock = lock_pgno(file.page_size)
-    pages_per_slice = max(1, _SLICE_BYTES // file.page_size)
+    pages_per_slice = max(1, SLICE_BYTES // file.page_size)
     pages = file.read_pages()
     write_page = encoder.write_page
     try:
@@ -120,7 +121,7 @@ def _encode_pages(encoder: LtxEncoder, file: PageFile, page_count: int, progress
             if number != lock:
                 write_page(Pgno(number), normalise_page_one(data) if number == 1 else data)
             if number % pages_per_slice == 0:
-                if number % (16 * pages_per_slice) == 0:
+                if number % (64 * pages_per_slice) == 0:
                     progress(number, page_count)
                 yield
     finally:

@@ -18,7 +18,8 @@ from pando.ltx import normalise_page_one
 from pando.store.apply import ENTRY_DOES_NOT_FOLLOW, LOG_GAP, plan_change
 from pando.store.files import RealFileSystem
 from pando.store.pages import CheckpointMode, PageFile
-from pando.store.replica import Publisher, Replica, ReplicaState, run_steps
+from pando.store.replica import Publisher, Replica, ReplicaState
+from pando.store.steps import run_steps
 from pando.types import NO_POSITION, TXID, Checksum, Epoch, Pgno, lock_pgno
 
 
@@ -79,7 +80,7 @@ def grown_primary(path: Path, *, page_size: int, auto_vacuum: int, seed: int, co
 @pytest.mark.slow
 def test_every_position_has_the_primarys_pages(tmp_path: Path, page_size: int, auto_vacuum: int) -> None:
     primary = grown_primary(
-        tmp_path / "p.db", page_size=page_size, auto_vacuum=auto_vacuum, seed=page_size + auto_vacuum, commits=40
+        tmp_path / "p.db", page_size=page_size, auto_vacuum=auto_vacuum, seed=page_size + auto_vacuum, commits=120
     )
     replica = open_replica(tmp_path / "r.db", primary.log)
     assert replica.position == NO_POSITION
@@ -98,7 +99,7 @@ def test_every_position_has_the_primarys_pages(tmp_path: Path, page_size: int, a
 def test_merged_commits_lead_to_the_same_pages(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     page_size = chance.choice((512, 2048, 8192))
-    primary = grown_primary(tmp_path / "p.db", page_size=page_size, auto_vacuum=seed % 3, seed=seed, commits=60)
+    primary = grown_primary(tmp_path / "p.db", page_size=page_size, auto_vacuum=seed % 3, seed=seed, commits=150)
     replica = open_replica(tmp_path / "r.db", primary.log)
     rest = list(primary.log.entries)
     while rest:
