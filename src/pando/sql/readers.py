@@ -10,20 +10,24 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import apsw
 
 from pando import limits
 from pando.clock import Clock
-from pando.errors import NotReady, Overloaded, StatementTimeout
+from pando.errors import InvalidRequest, NotReady, Overloaded, PandoError, StatementTimeout
 from pando.sql.store_client import Positions, StoreClient
 from pando.store.protocol import Opened
 from pando.store.requests import Request, Result
 from pando.store.runner import Interrupted, Limit, PlainControl, Runner
 from pando.store.statements import StatementOptions, Statements
+
+Watch = Callable[[], Awaitable[object]]
+"""Returns when the client is gone."""
 
 _BUSY_INLINE_MS = 2
 _BUSY_THREAD_MS = 5000
@@ -131,6 +135,8 @@ class ReadPool:
         self._threads: ThreadPoolExecutor | None = None
         self._slots = asyncio.Semaphore(limits.SLOW_READS_MAX)
         self._waiting = 0
+        self.running = 0
+        """Long reads in threads now."""
 
     def ready(self, name: str) -> DatabaseReads | None:
         """Give the connections to a database if they are open and still to the right file."""
@@ -168,8 +174,11 @@ class ReadPool:
         if reads is not None:
             reads.close()
 
-    async def run_slow(self, reader: Reader, requests: Sequence[Request]) -> list[Result]:
-        """Run requests in a thread on a connection that nobody else uses; raises Overloaded, StatementTimeout."""
+    async def run_slow(self, reader: Reader, requests: Sequence[Request], watch: Watch | None) -> list[Result]:
+        """Run requests in a thread on a connection that nobody else uses.
+
+        Stops when `watch` returns: nobody waits any more. Raises Overloaded, StatementTimeout, InvalidRequest.
+        """
         if self._waiting >= limits.SLOW_READS_QUEUE_MAX:
             raise Overloaded(f"{self._waiting} long reads wait for a thread; try again later")
         self._waiting += 1
@@ -178,17 +187,23 @@ class ReadPool:
         finally:
             self._waiting -= 1
         try:
-            return await self._in_thread(reader, requests)
+            self.running += 1
+            return await self._in_thread(reader, requests, watch)
         finally:
+            self.running -= 1
             self._slots.release()
 
-    async def _in_thread(self, reader: Reader, requests: Sequence[Request]) -> list[Result]:
+    async def _in_thread(self, reader: Reader, requests: Sequence[Request], watch: Watch | None) -> list[Result]:
         """Wait for the thread even when cancelled: it uses the connection until it ends."""
         if self._threads is None:
             self._threads = ThreadPoolExecutor(limits.SLOW_READS_MAX, thread_name_prefix="pando-read")
         cancel = Cancel()
         done = asyncio.get_running_loop().run_in_executor(self._threads, reader.run_cancellable, requests, cancel)
+        gone = None if watch is None else asyncio.ensure_future(watch())
+        waiting: list[asyncio.Future[Any]] = [done] if gone is None else [done, gone]
         try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            cancel.value = not done.done()
             return await asyncio.shield(done)
         except asyncio.CancelledError:
             cancel.value = True
@@ -196,6 +211,9 @@ class ReadPool:
             raise
         except Interrupted as stopped:
             raise too_slow(stopped) from stopped
+        finally:
+            if gone is not None:
+                gone.cancel()
 
     def close(self) -> None:
         """Close everything."""
@@ -215,7 +233,9 @@ async def _settled(done: asyncio.Future[list[Result]]) -> None:
     done.exception()
 
 
-def too_slow(stopped: Interrupted) -> StatementTimeout:
+def too_slow(stopped: Interrupted) -> PandoError:
     """Say that a read was stopped."""
+    if stopped.is_cancelled:
+        return InvalidRequest("the client went away before its read had ended")
     limit = f" after {limits.STATEMENT_TIME_S:g} s" if stopped.limit is Limit.STATEMENT_TIME else ""
     return StatementTimeout(f"a statement was stopped{limit}; make it shorter, or run it in parts")

@@ -29,7 +29,7 @@ from pando.sql.batons import Baton
 from pando.sql.freshness import SESSION, Freshness, Level, Seen, Where, decide
 from pando.sql.messages import PipelineBody, encode_answer, encode_failure, encode_stateless
 from pando.sql.plan import Plan, make_plan
-from pando.sql.readers import DatabaseReads, Held, Reader, ReadPool, too_slow
+from pando.sql.readers import DatabaseReads, Held, Reader, ReadPool, Watch, too_slow
 from pando.sql.routing import Nature, nature_of, surely_writes
 from pando.sql.store_client import Positions, StoreClient
 from pando.sql.streams import Stream, StreamTable
@@ -50,6 +50,8 @@ class Call:
     bookmark: Bookmark | None = None
     freshness: Freshness = SESSION
     durability: str = ""
+    watch: Watch | None = None
+    """Returns when the client is gone; asked only while a long read runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,11 @@ class SqlService:
             if stream.held is not None and now - stream.held.since > limits.READ_TRANSACTION_S and not stream.is_busy:
                 self._streams.expire_now(stream, now)
                 self._release(stream)
+
+    @property
+    def long_reads(self) -> int:
+        """Reads that run in threads now."""
+        return self._pool.running
 
     def forget_database(self, name: str) -> None:
         """Close the connections to a database that was deleted or replaced."""
@@ -251,7 +258,7 @@ class SqlService:
         if results is None:
             reader = reads.take()
             try:
-                results = await self._in_thread(reader, requests)
+                results = await self._in_thread(reader, requests, call.watch)
             finally:
                 reads.give_back(reader)
         return results, self._bookmark(call.database, reads.opened.slot)
@@ -274,9 +281,9 @@ class SqlService:
         """Tell whether a statement is known to need a thread."""
         return any(type(request) is Execute and request.statement.sql in self._slow for request in requests)
 
-    async def _in_thread(self, reader: Reader, requests: Sequence[Request]) -> list[Result]:
+    async def _in_thread(self, reader: Reader, requests: Sequence[Request], watch: Watch | None) -> list[Result]:
         started = self._clock.monotonic()
-        results = await self._pool.run_slow(reader, requests)
+        results = await self._pool.run_slow(reader, requests, watch)
         text = _only_text(requests)
         if text is not None and self._clock.monotonic() - started < self._inline_budget_s / 2:
             self._slow.pop(text, None)
@@ -295,7 +302,7 @@ class SqlService:
             results = self._inline(reader, plan.requests)
             if results is None:
                 reader.roll_back()
-                results = await self._in_thread(reader, plan.requests)
+                results = await self._in_thread(reader, plan.requests, call.watch)
             if reader.connection.in_transaction and not plan.closes:
                 if nature is not Nature.READONLY_TRANSACTION and not call.access.read_only:
                     reader.roll_back()
@@ -322,7 +329,7 @@ class SqlService:
         if nature_of(plan.requests[:-1], reader.statements) is Nature.READS and _only_text(plan.requests[-1:]):
             results = self._inline(reader, plan.requests)
         if results is None:
-            results = await self._in_thread(reader, plan.requests)
+            results = await self._in_thread(reader, plan.requests, call.watch)
         if not reader.connection.in_transaction:
             self._release(stream)
         return results, self._bookmark(call.database, held.home.opened.slot)
