@@ -1,0 +1,222 @@
+"""The web process: uvicorn on the node's one port, the application, and the links to the stores.
+
+Several of these share the port (SO_REUSEPORT). Each has a unix socket too, for siblings that got a request for a stream
+which lives here. Not here: who starts it (`pando.node.supervisor`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from pando.api.app import App
+from pando.api.baton_forwarder import BatonForwarder
+from pando.api.cluster import ClusterServices, cluster_routes
+from pando.api.pipeline import PipelineHandler
+from pando.api.transfers import Transfers
+from pando.clock import SystemClock, random_bytes
+from pando.log import EventLog, bridge_logger
+from pando.node.http_protocol import SWEEP_S, Gate, bind_gate
+from pando.node.places import Places
+from pando.node.secret import BATON_LABEL, LINK_LABEL, derive_key
+from pando.node.store_client import NodeStoreClient, StoreClientOptions
+from pando.node.tokens import Authenticator
+from pando.settings import Settings
+from pando.sql.batons import BatonCodec
+from pando.sql.service import SqlService
+from pando.sql.streams import StreamTable
+from pando.store.adopt import Giver
+from pando.store.layout import Layout
+from pando.store.positions import PositionTable
+
+KEEP_ALIVE_S: Final = 75
+"""How long a connection may be idle between two requests; longer than the pools of usual clients keep theirs."""
+BACKLOG: Final = 2048
+STOP_S: Final = 5
+"""How long requests may go on after the process was told to stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebOptions:
+    """How one web process is run. `count` is their number; the process exits when `alive_fd` closes."""
+
+    settings: Settings
+    places: Places
+    secret: str
+    index: int
+    count: int
+    alive_fd: int = -1
+
+
+def main(options: WebOptions) -> None:
+    """Be a web process; returns when told to stop by SIGTERM."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _already_handled)
+    uvloop.run(_WebProcess(options).run())
+
+
+def _already_handled(_number: int, _frame: FrameType | None) -> None:
+    """Uvicorn stops on a signal and then raises it again, for a handler of ours: there is nothing left to do."""
+
+
+def listen_tcp(address: tuple[str, int]) -> socket.socket:
+    """Open a listening socket on the node's port beside those of the siblings; raises OSError."""
+    host, port = address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.setblocking(False)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """Open a listening unix socket; one left behind by a dead process is replaced."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.setblocking(False)
+    listening.bind(str(path))
+    listening.listen(BACKLOG)
+    return listening
+
+
+class _WebProcess:
+    def __init__(self, options: WebOptions) -> None:
+        self._options = options
+        settings = options.settings
+        self._log = EventLog(f"web-{options.index}", level=settings.log_level, form=settings.log_format)
+        self._layout = Layout(options.places.directory)
+        self._auth = Authenticator(options.secret, is_open=settings.sql_auth == "open")
+        self._service: SqlService | None = None
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._options.alive_fd >= 0:
+            loop.add_reader(self._options.alive_fd, os._exit, 1)
+        async with self._store() as store:
+            gate = Gate(
+                connections_max=max(8, self._options.settings.connections_max // self._options.count),
+                giver=Giver(str(self._options.places.adopt_socket)),
+                log=self._log,
+                keep_alive_s=KEEP_ALIVE_S,
+            )
+            app = App(cluster_routes(self._services(store, gate)), self._log, lambda: store.reason)
+            tasks = [
+                loop.create_task(self._serve_sql(app, store)),
+                loop.create_task(_every(SWEEP_S, lambda: gate.sweep(loop.time()))),
+                loop.create_task(_every(1.0, self._sweep_streams)),
+            ]
+            for task in tasks:
+                task.add_done_callback(self._ended)
+            try:
+                await self._serve(app, gate)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                if self._service is not None:
+                    self._service.close()
+
+    @contextlib.asynccontextmanager
+    async def _store(self) -> AsyncIterator[NodeStoreClient]:
+        options = StoreClientOptions(
+            store_socket=str(self._options.places.store_socket),
+            link_key=derive_key(self._options.secret, LINK_LABEL),
+            index=self._options.index,
+            own_url=self._options.settings.own_url,
+        )
+        store = NodeStoreClient(options, self._log)
+        store.start()
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    def _services(self, store: NodeStoreClient, gate: Gate) -> ClusterServices:
+        return ClusterServices(
+            store=store,
+            auth=self._auth,
+            transfers=Transfers(self._layout.temporary),
+            own_url=self._options.settings.own_url,
+            processes_file=self._options.places.processes,
+            connections=lambda: len(gate.connections),
+        )
+
+    async def _serve_sql(self, app: App, store: NodeStoreClient) -> None:
+        """Open the SQL routes once the store has said who the node is."""
+        await store.until(lambda: bool(store.topology.node))
+        settings = self._options.settings
+        streams = StreamTable(
+            node=store.topology.node,
+            web=self._options.index,
+            codec=BatonCodec(derive_key(self._options.secret, BATON_LABEL)),
+            new_id=lambda: int.from_bytes(random_bytes(8), "big"),
+        )
+        self._service = SqlService(
+            store=store,
+            positions=PositionTable.attach(self._layout.positions),
+            streams=streams,
+            clock=SystemClock(),
+            bookmark_wait_s=settings.bookmark_wait_s,
+        )
+        app.sql = PipelineHandler(
+            self._service,
+            self._auth.authenticate,
+            forwarder=BatonForwarder(store, self._options.places.web_socket),
+            body_bytes_max=settings.body_size_max,
+        )
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A background task that fails ends the process: the supervisor starts another one."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.emit("process.failed", error=repr(error))
+            os._exit(1)
+
+    def _sweep_streams(self) -> None:
+        if self._service is not None:
+            self._service.sweep()
+
+    async def _serve(self, app: App, gate: Gate) -> None:
+        config = uvicorn.Config(
+            app,
+            http=bind_gate(gate),
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=STOP_S,
+            backlog=BACKLOG,
+        )
+        bridge_logger("uvicorn.error", self._log)
+        sockets = [
+            listen_tcp(self._options.settings.http),
+            listen_unix(self._options.places.web_socket(self._options.index)),
+        ]
+        await uvicorn.Server(config).serve(sockets=sockets)
+
+
+async def _every(seconds: float, work: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        work()

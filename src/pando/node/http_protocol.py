@@ -1,0 +1,233 @@
+"""The HTTP server's protocol class: uvicorn's, with a gate in front.
+
+The gate hands link upgrades over to the store, bounds open connections, and ends those that never finish a request
+header. What it costs a normal request is two comparisons. Not here: requests and answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from pando import limits
+from pando.errors import NotReady
+from pando.log import EventLog
+from pando.store.adopt import HANDOVER_BYTES_MAX, Giver
+from pando.store.link_open import LINK_PATH, UPGRADE_NAME
+
+LINK_PREFIX: Final = f"GET {LINK_PATH} ".encode()
+HEAD_BYTES_MAX: Final = 64 * limits.KIB
+"""Longest request header."""
+HEAD_S: Final = 30.0
+"""A connection that has not sent a whole request header by then is closed."""
+SWEEP_S: Final = 5.0
+CROWDED_SCAN_S: Final = 0.05
+"""Least time between two searches for idle connections; each looks at every connection."""
+_UPGRADE: Final = f"upgrade: {UPGRADE_NAME}".encode()
+_END_OF_HEAD: Final = b"\r\n\r\n"
+
+
+def plain_answer(status: str, message: str, code: str, *, retryable: bool) -> bytes:
+    """Give a whole HTTP answer with a JSON error, for connections that never reach the application."""
+    shown = "true" if retryable else "false"
+    body = f'{{"error":"{message}","message":"{message}","code":"{code}","retryable":{shown}}}'.encode()
+    head = (
+        f"HTTP/1.1 {status}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        "retry-after: 1",
+        "connection: close",
+    )
+    return "\r\n".join((*head, "", "")).encode() + body
+
+
+_TOO_MANY: Final = plain_answer(
+    "503 Service Unavailable", "too many open connections; this one was idle the longest", "OVERLOADED", retryable=True
+)
+_NO_ROOM: Final = plain_answer(
+    "503 Service Unavailable", "too many open connections; try again later", "OVERLOADED", retryable=True
+)
+_TOO_SLOW: Final = plain_answer(
+    "408 Request Timeout", f"no complete request header within {HEAD_S:g} seconds", "REQUEST_TIMEOUT", retryable=True
+)
+_HEAD_TOO_LARGE: Final = plain_answer(
+    "431 Request Header Fields Too Large",
+    f"the request header is larger than {HEAD_BYTES_MAX} bytes",
+    "REQUEST_TOO_LARGE",
+    retryable=False,
+)
+_NO_STORE: Final = plain_answer(
+    "503 Service Unavailable", "the store process of this node does not take links now", "NOT_READY", retryable=True
+)
+
+
+class Gate:
+    """What the connections of one web process share."""
+
+    def __init__(self, *, connections_max: int, giver: Giver, log: EventLog, keep_alive_s: float) -> None:
+        """`connections_max`: open connections of this process; `keep_alive_s`: the HTTP server's."""
+        self._connections_max = connections_max
+        self._giver = giver
+        self._log = log
+        self._keep_alive_s = keep_alive_s
+        self._idle: deque[tuple[float, NodeProtocol]] = deque()
+        self._scanned_at = 0.0
+        self._refused = 0
+        self.connections: set[Any] = set()
+
+    def opened(self, connection: NodeProtocol, connections: set[Any], now: float) -> bool:
+        """Take note of a new connection; False: there is no room, it is closed already."""
+        self.connections = connections
+        if len(connections) <= self._connections_max:
+            return True
+        self._refused += 1
+        longest = self._longest_idle(connection, now)
+        if longest is None:
+            connection.dismiss(_NO_ROOM)
+            return False
+        longest.dismiss(_TOO_MANY)
+        return True
+
+    def _longest_idle(self, newest: NodeProtocol, now: float) -> NodeProtocol | None:
+        for _ in range(2):
+            while self._idle:
+                since, connection = self._idle.popleft()
+                if connection.idle_since(self._keep_alive_s) == since and not connection.transport.is_closing():
+                    return connection
+            if now - self._scanned_at < CROWDED_SCAN_S:
+                return None
+            self._scan(newest, now)
+        return None
+
+    def _scan(self, newest: NodeProtocol, now: float) -> None:
+        """List the idle connections, the longest idle first; they are looked at again when their turn comes."""
+        self._scanned_at = now
+        found = []
+        for connection in self.connections:
+            since = connection.idle_since(self._keep_alive_s)
+            if since is not None and connection is not newest:
+                found.append((since, connection))
+        found.sort(key=_first)
+        self._idle = deque(found)
+
+    def sweep(self, now: float) -> None:
+        """Close connections that take too long over a request header; call every SWEEP_S."""
+        for connection in list(self.connections):
+            if connection.waits_too_long(now):
+                connection.dismiss(_TOO_SLOW)
+        if self._refused:
+            self._log.emit(
+                "web.connections_full", open=len(self.connections), limit=self._connections_max, closed=self._refused
+            )
+            self._refused = 0
+
+    def hand_over(self, connection: NodeProtocol, data: bytes) -> None:
+        """Give a link's connection to the store."""
+        descriptor = connection.transport.get_extra_info("socket").fileno()
+        try:
+            self._giver.give(descriptor, data)
+        except NotReady:
+            connection.dismiss(_NO_STORE)
+            return
+        connection.transport.abort()  # closes our descriptor; the store's own keeps the connection
+
+
+def _first(item: tuple[float, NodeProtocol]) -> float:
+    return item[0]
+
+
+class NodeProtocol(HttpToolsProtocol):
+    """One connection. Use `bind_gate` to get the class that uvicorn is given."""
+
+    gate: Gate
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - as uvicorn calls it
+        super().__init__(*args, **options)
+        self._is_new = True
+        self._first_bytes = b""
+        self._head_bytes = 0
+        self._opened_at = 0.0
+        self._waiting_since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection was accepted."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._opened_at = self.loop.time()
+        self.gate.opened(self, self.connections, self._opened_at)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came in."""
+        if self._is_new:
+            data = self._look_for_link(data)
+            if not data:
+                return
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES_MAX:
+            if not self._is_in_flight():
+                self.dismiss(_HEAD_TOO_LARGE)
+                return
+            self._head_bytes = 0
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    def _look_for_link(self, data: bytes) -> bytes:
+        """Give the bytes that are for the HTTP parser; none while a link's header comes in."""
+        if self.transport.is_closing():
+            return b""
+        seen = self._first_bytes + data
+        if not seen.startswith(LINK_PREFIX) and not LINK_PREFIX.startswith(seen):
+            return self._not_new(seen)
+        head, end, _ = seen.partition(_END_OF_HEAD)
+        if not end and len(seen) < HANDOVER_BYTES_MAX:
+            self._first_bytes = seen
+            return b""
+        if not end or len(seen) > HANDOVER_BYTES_MAX or _UPGRADE not in head.lower():
+            return self._not_new(seen)
+        self._is_new = False
+        self.transport.pause_reading()
+        self.gate.hand_over(self, seen)
+        return b""
+
+    def _not_new(self, seen: bytes) -> bytes:
+        self._is_new = False
+        self._first_bytes = b""
+        return seen
+
+    def _is_in_flight(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def idle_since(self, keep_alive_s: float) -> float | None:
+        """Give the loop time since which no request is in flight; None when one is."""
+        if self._is_in_flight():
+            return None
+        timer = self.timeout_keep_alive_task
+        if timer is not None:
+            return timer.when() - keep_alive_s
+        return self._waiting_since or self._opened_at
+
+    def waits_too_long(self, now: float) -> bool:
+        """Tell whether a request header has been on its way for too long; to be asked regularly."""
+        if self._is_in_flight() or self.timeout_keep_alive_task is not None or self.transport.is_closing():
+            self._waiting_since = 0.0
+            return False
+        if not self._waiting_since:
+            self._waiting_since = self._opened_at if self.cycle is None else now
+        return now - self._waiting_since > HEAD_S
+
+    def dismiss(self, answer: bytes) -> None:
+        """Say why, and close."""
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
+
+
+def bind_gate(gate: Gate) -> type[NodeProtocol]:
+    """Give the protocol class whose connections share this gate."""
+    return type("GatedProtocol", (NodeProtocol,), {"gate": gate})
