@@ -4,6 +4,7 @@
 """
 
 import inspect
+import re
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import get_args, get_type_hints
 from typer.models import ArgumentInfo, ParameterInfo
 
 from pando import errors
+from pando.api.metrics import render_metrics
 from pando.cli.main import app
 from pando.cli.options import DEFAULT_DIRECTORY, DEFAULT_URL
 from pando.log import EVENTS
 from pando.settings import settings_page
+from pando.store.protocol import DatabaseStatus, NodeStatus, ReplicaStatus
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -200,7 +203,43 @@ def events_page():
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"cli.md": cli_page, "errors.md": errors_page, "settings.md": settings_page, "events.md": events_page}
+# -- metrics
+
+
+def metric_help():
+    """Name, labels and help of every metric, as /metrics of a node with one database and one replica has them."""
+    status = NodeStatus(0, "n", "primary", 1, "", True, [DatabaseStatus(name="d")], [ReplicaStatus(node="r")])
+    text = render_metrics(is_ready=True, is_primary=True, connections=0, status=status).decode()
+    for name, words in re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE):
+        labels = re.search(rf"^{name}(?:{{(.*)}})? ", text, re.MULTILINE).group(1) or ""
+        yield name, re.findall(r"(\w+)=", labels), words
+
+
+def metrics_page():
+    rows = [
+        f"| `{name}` | {', '.join(f'`{label}`' for label in labels)} | {cell(words)} |"
+        for name, labels, words in metric_help()
+    ]
+    lines = [
+        "# Metrics",
+        "",
+        NOTE,
+        "`GET /metrics` of a node gives these gauges in Prometheus' text form. They are made anew for each scrape.",
+        "",
+        "| gauge | labels | means |",
+        "|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {
+    "cli.md": cli_page,
+    "errors.md": errors_page,
+    "settings.md": settings_page,
+    "events.md": events_page,
+    "metrics.md": metrics_page,
+}
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class NodeView(msgspec.Struct, kw_only=True):
     upstream_connected: bool = True
     databases: list[DatabaseStatus] = []
     replicas: list[ReplicaStatus] = []
-    processes: dict[str, int] = {}
+    processes: dict[str, object] = {}
     nodes: list[KnownNode] = []
 
 

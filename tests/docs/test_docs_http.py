@@ -1,0 +1,40 @@
+"""Every route and every header that a node knows is in docs/http.md, and nothing else."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+from pando.api import pipeline
+from pando.api.cluster import cluster_routes
+
+TEXT = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
+TABLE = re.findall(r"`(GET|POST|DELETE|PUT) (/[^`?\s]*)[^`]*`", TEXT.split("## Headers")[0])
+
+
+def served():
+    found = {
+        (method, path)
+        for path, methods in cluster_routes(SimpleNamespace(store=None, auth=None)).items()
+        for method in methods
+    }
+    found |= {("POST", path) for path in pipeline._PIPELINE_PATHS | pipeline._STATELESS_PATHS}
+    found |= {("GET", path) for path in pipeline._PROBE_PATHS}
+    return found | {("POST", f"/dev/NAME{path}") for path in pipeline._PIPELINE_PATHS}
+
+
+def test_the_table_has_exactly_the_routes_that_are_served():
+    assert set(TABLE) == served()
+
+
+def test_every_header_that_is_read_is_explained():
+    internal = {b"content-length", b"expect", pipeline.BATON_HOP}
+    missing = [name for name in pipeline._HEADERS if name not in internal and name.decode() not in TEXT.lower()]
+    assert missing == []
+
+
+def test_the_examples_are_json():
+    blocks = re.findall(r"^```json\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        json.loads(block)
