@@ -12,6 +12,7 @@ import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final, Protocol
 
@@ -138,10 +139,19 @@ class PipelineHandler:
             status, answer_headers, text = error_response(error)
             answer_headers.append((b"connection", b"close"))
             return status, answer_headers, text, not request.expects_continue
-        return await self._run(request, headers, body)
+        call = Call(
+            request.database,
+            request.access,
+            request.bookmark,
+            request.freshness,
+            request.durability,
+            partial(_gone, receive),
+        )
+        return await self._run(request, call, headers, body)
 
-    async def _run(self, request: Request, headers: Headers, body: bytes) -> tuple[int, Headers, bytes, bool]:
-        call = Call(request.database, request.access, request.bookmark, request.freshness, request.durability)
+    async def _run(
+        self, request: Request, call: Call, headers: Headers, body: bytes
+    ) -> tuple[int, Headers, bytes, bool]:
         if request.path in _STATELESS_PATHS:
             return await self._run_stateless(request, call, body)
         try:
@@ -198,6 +208,12 @@ class PipelineHandler:
         if message["type"] == "http.disconnect":
             raise InvalidRequest("the client went away before its request was complete")
         return body if len(body) <= self._body_bytes_max else None
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client has closed the connection; the body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        continue
 
 
 async def drain(receive: Receive) -> None:
