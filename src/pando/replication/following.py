@@ -235,9 +235,9 @@ class Following(FollowingState):
         if self.phase is not Phase.FOLLOWING:
             return
         position, tail = position_of(message), self.tail
-        goes_back = (position.epoch, position.txid) <= (tail.epoch, tail.txid) and position != tail
+        is_behind = position.epoch < tail.epoch or position.txid <= tail.txid
         evidence = ""
-        if (message.is_divergent or goes_back) and not self.distrust and tail.txid > 0:
+        if (message.is_divergent or (is_behind and position != tail)) and not self.distrust and tail.txid > 0:
             evidence = f"log at {tail} gives way to a snapshot at {position}: {message.reason}"
         self.phase = Phase.RECEIVING
         self.incoming = Incoming(stream=self.stream, position=position, size=message.size, evidence=evidence)
@@ -291,9 +291,9 @@ class Following(FollowingState):
     def snapshot_written(self, offset: int) -> None:
         """The temporary file holds the bytes before `offset`."""
         incoming = self.incoming
-        if incoming is None:
+        if incoming is None or offset <= incoming.written:
             return
-        invariant(incoming.written <= offset <= incoming.received, "wrote what?", offset=offset)
+        invariant(offset <= incoming.received, "wrote what was not received", offset=offset)
         incoming.written = offset
         if self.phase is Phase.RECEIVING:
             self._node.out.append(Send(SnapshotHave(self.database, self.stream, offset), "written"))

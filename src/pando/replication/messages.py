@@ -178,7 +178,7 @@ class Entries(msgspec.Struct, frozen=True, array_like=True, tag=213):
 class SnapshotBegin(msgspec.Struct, frozen=True, array_like=True, tag=214):
     """A snapshot of `size` bytes follows. `epoch`, `txid` and `checksum` are its position.
 
-    `is_divergent`: the upstream's log covers the replica's TXID, but with other bytes.
+    `is_divergent`: the upstream cannot tell that the replica's position was ever in its history.
     """
 
     sender_epoch: Natural

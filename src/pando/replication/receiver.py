@@ -89,6 +89,7 @@ class Receiver:
         """In a run to the head: databases that have not reached it."""
         self._is_up = False
         self._is_sync_wanted = False
+        self._has_whole_list = False
         self._up_at = self._heard_at = self._said_at = 0.0
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             Entries: self._on_entries,
@@ -121,6 +122,14 @@ class Receiver:
     def is_caught_up(self) -> bool:
         """Whether every database has reached the upstream's head since the link came up."""
         return self._in.is_welcome and all(f.is_caught_up for f in self._databases.values())
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether we hold, or at least have reached once, every database that there is at the upstream (and is not omitted).
+
+        Only then may this node tell its own replicas that its list of databases is complete.
+        """
+        return self._has_whole_list and all(f.tail.txid > 0 or f.is_caught_up for f in self._databases.values())
 
     @property
     def databases(self) -> Mapping[str, FollowingState]:
@@ -320,6 +329,7 @@ class Receiver:
             if self._sync_interval_s is not None and is_first:
                 self._outstanding.add(name)
         if message.is_complete:
+            self._has_whole_list = True
             for name in sorted(self._databases.keys() - names):
                 self._drop(name, "the upstream does not list it")
         self._ask_those_due(now)

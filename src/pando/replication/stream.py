@@ -128,6 +128,8 @@ class Stream(StreamState):
             self.unsent_bytes += sum([len(entry.data) for entry in entries])
             if self.mode is Mode.LOG:
                 self._read_on()
+            elif not entries:
+                self.is_divergent = True  # perhaps: the head was not led here by entries
         self.check()
 
     def _push(self, durable: Position, entries: Sequence[Entry]) -> None:
@@ -135,7 +137,7 @@ class Stream(StreamState):
         size = sum([len(entry.data) for entry in entries])
         if (
             entries
-            and self._link.turns.has_room(self, size)
+            and self._link.turns.has_room(self, size, len(entries))
             and entries[0].follows(self.cursor)
             and entries[-1].post_checksum == durable.checksum
             and entries[-1].max_txid == durable.txid
@@ -190,9 +192,10 @@ class Stream(StreamState):
         """The log, which starts at `base`, does not hold the cursor."""
         invariant(self.reading and self.mode is Mode.LOG, "log lacks, not asked for", database=self.database)
         self._link.turns.answered(self)
-        is_divergent = self.cursor.txid >= base.txid
-        why = "holds other bytes there" if is_divergent else f"begins at {base}"
-        self._need_snapshot(f"replica at {self.cursor}, the log {why}", is_divergent=is_divergent)
+        cursor = self.cursor
+        why = "holds other bytes there" if cursor.txid >= base.txid else f"begins at {base}"
+        is_on_line = cursor.txid < base.txid and cursor.epoch == base.epoch  # an epoch has one primary, so one line
+        self._need_snapshot(f"replica at {cursor}, the log {why}", is_divergent=not is_on_line)
         self._link.pump()
 
     def _settle(self) -> None:

@@ -80,12 +80,11 @@ class Turns:
         self.in_flight -= stream.reserved
         stream.reserved = 0
 
-    def has_room(self, stream: StreamState, size: int) -> bool:
-        """Tell whether live entries may be sent past the queue."""
+    def has_room(self, stream: StreamState, size: int, count: int) -> bool:
+        """Tell whether so many live entries may be sent past the queue. A single one may be of any size."""
         mine = stream.in_flight_bytes
-        return (not mine or mine + size <= self._windows.database_bytes) and (
-            self.in_flight + size <= self._windows.in_flight_bytes
-        )
+        fits = mine + size <= self._windows.database_bytes or (not mine and count == 1)
+        return fits and self.in_flight + size <= self._windows.in_flight_bytes
 
     def sent_entries(self, stream: StreamState, txid: int, size: int) -> None:
         """Entries up to a TXID are on their way."""
