@@ -3,12 +3,17 @@
 The file (8-byte native integers; it never leaves the machine and is made anew at each start of the store):
 
     header, 64 bytes     magic, number of slots, boot (one more with each start of a store), 5 x zero
-    slot, 64 bytes each  generation, about_txid, visible_txid, epoch, checksum, head_txid, head_wall_ms, visible_wall_ms
+    slot, 64 bytes each  generation, about_txid, visible_txid, epochs, checksum, head_txid, head_wall_ms, zero
 
-Each field is one aligned 8-byte store, so it is never seen half written. Order makes pairs safe: `about` is raised before a commit
-can be seen and `visible` after; with a new epoch the epoch is written first, so a reader never pairs an old epoch with
-a TXID of the new one. Generation 0 means that the slot is free; a reader that knows another generation than the slot's asks again. The file is
-reused in place, since processes that live on have it mapped. Not here: who gets which slot (`pando.store.catalog`).
+Each field is one aligned 8-byte store, so it is never seen half written. `about` is raised before a commit can be seen
+and `visible` after. `epochs` holds the epoch of `about` in its upper half and that of `visible` in its lower one. A new
+history may go on at a lower TXID, so while an epoch changes its half says CHANGING, and a reader takes a TXID only if
+its epoch was the same before and after: it never pairs a TXID with the epoch of another history, in either direction.
+
+Generation 0 means that the slot is free; a reader that knows another generation than the slot's asks again. The file is
+reused in place, since processes that live on have it mapped. Stores become visible in the order in which they are made
+on x86-64; elsewhere only the hundreds of instructions that the interpreter runs between two of them keep them apart.
+Not here: who gets which slot (`pando.store.catalog`).
 """
 
 from __future__ import annotations
@@ -17,18 +22,23 @@ import mmap
 import os
 from pathlib import Path
 
-from pando.errors import CorruptionError, StorageError, invariant
-from pando.types import TXID, Checksum, Epoch
+from pando.errors import CorruptionError, NotReady, StorageError, invariant
+from pando.types import TXID, Checksum, Epoch, Position
 
-_MAGIC = 0x31534F50_4F444E50  # "PNDOPOS1", to tell a file of another format
+_MAGIC = 0x32534F50_4F444E50  # "PNDOPOS2", to tell a file of another format
 _WORDS = 8
 _SLOT_BYTES = 64
-_GENERATION, _ABOUT, _VISIBLE, _EPOCH, _CHECKSUM, _HEAD, _HEAD_MS, _VISIBLE_MS = range(_WORDS)
+_GENERATION, _ABOUT, _VISIBLE, _EPOCHS, _CHECKSUM, _HEAD, _HEAD_MS, _ZERO = range(_WORDS)
+_LOW = 0xFFFF_FFFF
+_CHANGING = _LOW
+_READ_TRIES = 1000
 SLOTS_MAX = 1 << 20
+EPOCH_MAX = _CHANGING - 1
+"""Highest epoch that fits half a word."""
 
 
 class PositionTable:
-    """The mapped table. Each slot has one writing process at a time."""
+    """The mapped table. Each slot has one writing process at a time. Publishing and reading take 0.1 to 0.3 us."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
@@ -40,14 +50,7 @@ class PositionTable:
         invariant(0 < slots <= SLOTS_MAX, "the number of slots is bounded", slots=slots)
         size = (slots + 1) * _SLOT_BYTES
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                if os.fstat(descriptor).st_size != size:
-                    os.ftruncate(descriptor, 0)
-                    os.ftruncate(descriptor, size)
-                table = cls(mmap.mmap(descriptor, size))
-            finally:
-                os.close(descriptor)
+            table = cls(_map_new(path, size))
         except OSError as error:
             raise StorageError(f"cannot make the table of positions {path}: {error.strerror}") from error
         words = table._words
@@ -64,7 +67,7 @@ class PositionTable:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 size = os.fstat(descriptor).st_size
-                if size < 2 * _SLOT_BYTES or size > (SLOTS_MAX + 1) * _SLOT_BYTES:
+                if size % _SLOT_BYTES or not 2 * _SLOT_BYTES <= size <= (SLOTS_MAX + 1) * _SLOT_BYTES:
                     raise CorruptionError(f"{path} is no table of positions: it has {size} bytes")
                 table = cls(mmap.mmap(descriptor, size))
             finally:
@@ -105,23 +108,42 @@ class PositionTable:
         """Give a slot back."""
         self._words[self._at(slot)] = 0
 
-    def publish_about(self, slot: int, txid: int) -> None:
-        """This commit may be seen from now on."""
-        self._words[(slot + 1) * _WORDS + _ABOUT] = txid
-
-    def publish_visible(self, slot: int, epoch: Epoch, txid: TXID, checksum: Checksum) -> None:
-        """Readers see this position from now on."""
+    def publish_about(self, slot: int, txid: int, epoch: int | None = None) -> None:
+        """This commit may be seen from now on. `epoch` is needed with the first commit of a new one."""
         at = (slot + 1) * _WORDS
         words = self._words
-        words[at + _EPOCH] = epoch
-        words[at + _CHECKSUM] = checksum
+        if epoch is not None and epoch != words[at + _EPOCHS] >> 32:
+            self._change_about(at, epoch, txid)
+        else:
+            words[at + _ABOUT] = txid
+
+    def publish_visible(self, slot: int, epoch: Epoch, txid: TXID, checksum: Checksum) -> None:
+        """Readers see this position from now on. With an epoch of its own `about` goes along."""
+        at = (slot + 1) * _WORDS
+        words = self._words
+        epochs = words[at + _EPOCHS]
+        if epochs & _LOW != epoch:
+            if epochs >> 32 != epoch:
+                self._change_about(at, epoch, txid)
+            words[at + _EPOCHS] = epoch << 32 | _CHANGING
+        words[at + _CHECKSUM] = 0
         words[at + _VISIBLE] = txid
+        words[at + _CHECKSUM] = checksum
+        words[at + _EPOCHS] = words[at + _EPOCHS] & ~_LOW | epoch
 
     def publish_head(self, slot: int, txid: int, wall_ms: int) -> None:
         """The newest commit that the node has heard of, and when it was last known to be the newest."""
         at = (slot + 1) * _WORDS
         self._words[at + _HEAD] = txid
         self._words[at + _HEAD_MS] = wall_ms
+
+    def _change_about(self, at: int, epoch: int, txid: int) -> None:
+        invariant(0 <= epoch <= EPOCH_MAX, "an epoch fits half a word", epoch=epoch)
+        words = self._words
+        visible = words[at + _EPOCHS] & _LOW
+        words[at + _EPOCHS] = _CHANGING << 32 | visible
+        words[at + _ABOUT] = txid
+        words[at + _EPOCHS] = epoch << 32 | visible
 
     # -- reading --
 
@@ -130,18 +152,35 @@ class PositionTable:
         return self._words[(slot + 1) * _WORDS]
 
     def about(self, slot: int) -> tuple[Epoch, TXID]:
-        """The newest commit that a snapshot taken before this call may show."""
+        """The newest commit that a snapshot taken before this call may show.
+
+        Raises NotReady if the writer stopped in the middle of a change of epoch: nothing safe can be said then.
+        """
         at = (slot + 1) * _WORDS
-        return Epoch(self._words[at + _EPOCH]), TXID(self._words[at + _ABOUT])
+        words = self._words
+        for _ in range(_READ_TRIES):
+            epoch = words[at + _EPOCHS] >> 32
+            txid = words[at + _ABOUT]
+            if words[at + _EPOCHS] >> 32 == epoch != _CHANGING:
+                return Epoch(epoch), TXID(txid)
+        raise NotReady("the database is changing its history; try again")
 
     def visible(self, slot: int) -> tuple[Epoch, TXID]:
-        """The newest commit that a snapshot taken after this call certainly shows."""
+        """The newest commit that a snapshot taken after this call certainly shows; (0, 0): none is certain."""
+        return self._visible(slot) or (Epoch(0), TXID(0))
+
+    def position(self, slot: int) -> Position | None:
+        """The visible position with its checksum; None while it is not known."""
         at = (slot + 1) * _WORDS
-        txid = self._words[at + _VISIBLE]
-        return Epoch(self._words[at + _EPOCH]), TXID(txid)
+        for _ in range(_READ_TRIES):
+            before = self._visible(slot)
+            checksum = self._words[at + _CHECKSUM]
+            if before is not None and checksum and self._visible(slot) == before:
+                return Position(epoch=before[0], txid=before[1], checksum=Checksum(checksum))
+        return None
 
     def checksum(self, slot: int) -> Checksum:
-        """Rolling checksum of the visible position."""
+        """Rolling checksum of the visible position; 0 while it changes. See `position` for all three together."""
         return Checksum(self._words[(slot + 1) * _WORDS + _CHECKSUM])
 
     def head(self, slot: int) -> tuple[TXID, int]:
@@ -154,6 +193,28 @@ class PositionTable:
         self._words.release()
         self._memory.close()
 
+    def _visible(self, slot: int) -> tuple[Epoch, TXID] | None:
+        at = (slot + 1) * _WORDS
+        words = self._words
+        for _ in range(_READ_TRIES):
+            epoch = words[at + _EPOCHS] & _LOW
+            txid = words[at + _VISIBLE]
+            if words[at + _EPOCHS] & _LOW == epoch != _CHANGING:
+                return Epoch(epoch), TXID(txid)
+        return None
+
     def _at(self, slot: int) -> int:
         invariant(0 <= slot < self.slots, "a slot of the table", slot=slot)
         return (slot + 1) * _WORDS
+
+
+def _map_new(path: Path, size: int) -> mmap.mmap:
+    """Map the file; one of another size is replaced, for who has it mapped must not lose the ground under its feet."""
+    if path.exists() and path.stat().st_size != size:
+        path.unlink()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(descriptor, size)
+        return mmap.mmap(descriptor, size)
+    finally:
+        os.close(descriptor)
