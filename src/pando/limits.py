@@ -19,6 +19,8 @@ SQL_SIZE_BYTES_MAX = 1 * MIB
 """Longest statement text."""
 PIPELINE_REQUESTS_MAX = 10_000
 """Most requests in one pipeline, and most steps in one batch: bounds the time the writer is held."""
+VALUE_SIZE_BYTES_MAX = 256 * MIB
+"""Longest value or row that SQL may make: bounds what one `zeroblob(N)` takes from everybody's memory."""
 STORED_SQL_MAX = 150
 """Stored SQL texts of one stream (sqld: 50 over HTTP, 150 over WebSocket)."""
 

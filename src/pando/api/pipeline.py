@@ -105,21 +105,19 @@ class PipelineHandler:
         return path in _ALL_PATHS or path.startswith("/dev/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; never raises but when the client is gone or this task is cancelled."""
+        """Answer one request. A bug of ours is answered too, and then raised for the server to log."""
         try:
             status, headers, body, is_unread = await self._answer(scope, receive)
         except PandoError as error:
-            status, headers, body = error_response(error)
-            is_unread = False
-        except Exception as error:  # noqa: BLE001 - the boundary: a bug of ours must be an answer, not a broken connection
-            status, headers, body = error_response(InternalError(f"internal error: {type(error).__name__}: {error}"))
-            is_unread = False
-        headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": is_unread})
-        if is_unread:
-            await drain(receive)
-            await send({"type": "http.response.body", "body": b""})
+            await _send(send, *error_response(error))
+        except Exception as error:
+            await _send(send, *error_response(InternalError(f"internal error: {type(error).__name__}")))
+            raise
+        else:
+            await _send(send, status, headers, body, is_unread=is_unread)
+            if is_unread:
+                await drain(receive)
+                await send({"type": "http.response.body", "body": b""})
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes, bool]:
         path, method = scope["path"], scope["method"]
@@ -208,6 +206,13 @@ class PipelineHandler:
         if message["type"] == "http.disconnect":
             raise InvalidRequest("the client went away before its request was complete")
         return body if len(body) <= self._body_bytes_max else None
+
+
+async def _send(send: Send, status: int, headers: Headers, body: bytes, *, is_unread: bool = False) -> None:
+    """Send a whole answer; `is_unread` keeps the exchange open, so that the rest of the request can be taken."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": is_unread})
 
 
 async def _gone(receive: Receive) -> None:

@@ -264,9 +264,12 @@ class SqlService:
         return results, self._bookmark(call.database, reads.opened.slot)
 
     def _inline(self, reader: Reader, requests: Sequence[Request]) -> list[Result] | None:
-        """Run on the event loop; None if the budget was not enough, which is remembered."""
+        """Run on the event loop; None if the budget was not enough, which is remembered, or a lock was in the way."""
         try:
-            return reader.run(requests, self._clock.monotonic() + self._inline_budget_s)
+            results = reader.run(requests, self._clock.monotonic() + self._inline_budget_s)
+            return (
+                None if any(type(result) is Failure and result.code == "SQLITE_BUSY" for result in results) else results
+            )
         except Interrupted as stopped:
             if stopped.limit is not Limit.BUDGET:
                 raise too_slow(stopped) from stopped

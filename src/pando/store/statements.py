@@ -158,12 +158,13 @@ class _Prepared:
 
 
 def harden(connection: apsw.Connection) -> None:
-    """Close the ways out of the file that a connection setting can close."""
+    """Close the ways out of the file that a connection setting can close, and bound what one value may take."""
     connection.enable_load_extension(False)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, 0)
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.limit(apsw.SQLITE_LIMIT_SQL_LENGTH, limits.SQL_SIZE_BYTES_MAX + 1)
+    connection.limit(apsw.SQLITE_LIMIT_LENGTH, limits.VALUE_SIZE_BYTES_MAX)
     connection.limit(apsw.SQLITE_LIMIT_WORKER_THREADS, 0)
 
 

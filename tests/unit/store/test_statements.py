@@ -165,6 +165,12 @@ def test_judged_anew_after_the_cache_was_dropped(connection: apsw.Connection, st
     assert statements.get(sql).tables == ("t", "log")
 
 
+def test_one_value_cannot_take_all_memory(connection: apsw.Connection, statements: Statements) -> None:
+    sql = statements.get(f"select zeroblob({limits.VALUE_SIZE_BYTES_MAX + 1})").sql
+    with pytest.raises(apsw.TooBigError):
+        connection.execute(sql)
+
+
 def test_classifying_a_pragma_does_not_run_it(connection: apsw.Connection, statements: Statements) -> None:
     for sql in ["pragma foreign_keys=off", "pragma legacy_alter_table=on", "pragma ignore_check_constraints=1"]:
         statements.get(sql)
