@@ -38,7 +38,7 @@ from pando.types import Durability, Role
 
 CONFIG_NAME: Final = "pando.toml"
 _CONFIG_SIZE_MAX: Final = limits.MIB
-OTHER_VARIABLES: Final = frozenset({"PANDO_TOKEN", "PANDO_URL", "PANDO_CONFIG"})
+OTHER_VARIABLES: Final = frozenset({"PANDO_TOKEN", "PANDO_URL", "PANDO_CONFIG", "PANDO_ALIVE_FD"})
 """Environment names that begin like ours and belong to commands."""
 
 

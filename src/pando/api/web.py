@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -28,16 +27,14 @@ from pando.api.transfers import Transfers
 from pando.clock import SystemClock, random_bytes
 from pando.log import EventLog, bridge_logger
 from pando.node.http_protocol import SWEEP_S, Gate, bind_gate
-from pando.node.places import Places
-from pando.node.secret import BATON_LABEL, LINK_LABEL, derive_key
+from pando.node.runtime import Runtime
+from pando.node.secret import BATON_LABEL, derive_key
 from pando.node.store_client import NodeStoreClient, StoreClientOptions
 from pando.node.tokens import Authenticator
-from pando.settings import Settings
 from pando.sql.batons import BatonCodec
 from pando.sql.service import SqlService
 from pando.sql.streams import StreamTable
 from pando.store.adopt import Giver
-from pando.store.layout import Layout
 from pando.store.positions import PositionTable
 
 KEEP_ALIVE_S: Final = 75
@@ -47,23 +44,11 @@ STOP_S: Final = 5
 """How long requests may go on after the process was told to stop."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebOptions:
-    """How one web process is run. `count` is their number; the process exits when `alive_fd` closes."""
-
-    settings: Settings
-    places: Places
-    secret: str
-    index: int
-    count: int
-    alive_fd: int = -1
-
-
-def main(options: WebOptions) -> None:
-    """Be a web process; returns when told to stop by SIGTERM."""
+def main(runtime: Runtime, index: int, count: int) -> None:
+    """Be web process `index` of `count`; returns when told to stop by SIGTERM."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _already_handled)
-    uvloop.run(_WebProcess(options).run())
+    uvloop.run(_WebProcess(runtime, index, count).run())
 
 
 def _already_handled(_number: int, _frame: FrameType | None) -> None:
@@ -98,22 +83,23 @@ def listen_unix(path: Path) -> socket.socket:
 
 
 class _WebProcess:
-    def __init__(self, options: WebOptions) -> None:
-        self._options = options
-        settings = options.settings
-        self._log = EventLog(f"web-{options.index}", level=settings.log_level, form=settings.log_format)
-        self._layout = Layout(options.places.directory)
-        self._auth = Authenticator(options.secret, is_open=settings.sql_auth == "open")
+    def __init__(self, runtime: Runtime, index: int, count: int) -> None:
+        self._runtime = runtime
+        self._index = index
+        self._count = count
+        settings = runtime.settings
+        self._log = EventLog(f"web-{index}", level=settings.log_level, form=settings.log_format)
+        self._auth = Authenticator(runtime.secret, is_open=settings.sql_auth == "open")
         self._service: SqlService | None = None
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        if self._options.alive_fd >= 0:
-            loop.add_reader(self._options.alive_fd, os._exit, 1)
+        if self._runtime.alive_fd >= 0:
+            loop.add_reader(self._runtime.alive_fd, os._exit, 1)
         async with self._store() as store:
             gate = Gate(
-                connections_max=max(8, self._options.settings.connections_max // self._options.count),
-                giver=Giver(str(self._options.places.adopt_socket)),
+                connections_max=max(8, self._runtime.settings.connections_max // self._count),
+                giver=Giver(str(self._runtime.adopt_socket)),
                 log=self._log,
                 keep_alive_s=KEEP_ALIVE_S,
             )
@@ -137,10 +123,10 @@ class _WebProcess:
     @contextlib.asynccontextmanager
     async def _store(self) -> AsyncIterator[NodeStoreClient]:
         options = StoreClientOptions(
-            store_socket=str(self._options.places.store_socket),
-            link_key=derive_key(self._options.secret, LINK_LABEL),
-            index=self._options.index,
-            own_url=self._options.settings.own_url,
+            store_socket=str(self._runtime.store_socket),
+            link_key=self._runtime.link_key,
+            index=self._index,
+            own_url=self._runtime.settings.own_url,
         )
         store = NodeStoreClient(options, self._log)
         store.start()
@@ -153,25 +139,25 @@ class _WebProcess:
         return ClusterServices(
             store=store,
             auth=self._auth,
-            transfers=Transfers(self._layout.temporary),
-            own_url=self._options.settings.own_url,
-            processes_file=self._options.places.processes,
+            transfers=Transfers(self._runtime.layout.temporary),
+            own_url=self._runtime.settings.own_url,
+            processes_file=self._runtime.processes_file,
             connections=lambda: len(gate.connections),
         )
 
     async def _serve_sql(self, app: App, store: NodeStoreClient) -> None:
         """Open the SQL routes once the store has said who the node is."""
         await store.until(lambda: bool(store.topology.node))
-        settings = self._options.settings
+        settings = self._runtime.settings
         streams = StreamTable(
             node=store.topology.node,
-            web=self._options.index,
-            codec=BatonCodec(derive_key(self._options.secret, BATON_LABEL)),
+            web=self._index,
+            codec=BatonCodec(derive_key(self._runtime.secret, BATON_LABEL)),
             new_id=lambda: int.from_bytes(random_bytes(8), "big"),
         )
         self._service = SqlService(
             store=store,
-            positions=PositionTable.attach(self._layout.positions),
+            positions=PositionTable.attach(self._runtime.layout.positions),
             streams=streams,
             clock=SystemClock(),
             bookmark_wait_s=settings.bookmark_wait_s,
@@ -179,7 +165,7 @@ class _WebProcess:
         app.sql = PipelineHandler(
             self._service,
             self._auth.authenticate,
-            forwarder=BatonForwarder(store, self._options.places.web_socket),
+            forwarder=BatonForwarder(store, self._runtime.web_socket),
             body_bytes_max=settings.body_size_max,
         )
 
@@ -210,8 +196,8 @@ class _WebProcess:
         )
         bridge_logger("uvicorn.error", self._log)
         sockets = [
-            listen_tcp(self._options.settings.http),
-            listen_unix(self._options.places.web_socket(self._options.index)),
+            listen_tcp(self._runtime.settings.http),
+            listen_unix(self._runtime.web_socket(self._index)),
         ]
         await uvicorn.Server(config).serve(sockets=sockets)
 

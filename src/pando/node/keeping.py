@@ -56,8 +56,12 @@ class LinkKeeper:
         on_push: Callable[[AskedLink, Any], None],
         on_change: Callable[[], None],
         silence_s: float = 0.0,
+        quiet_tries: int = 0,
     ) -> None:
-        """`on_change` is called when the link came or went; `silence_s` 0: the other end cannot go silent."""
+        """`on_change` is called when the link came or went; `silence_s` 0: the other end cannot go silent.
+
+        `quiet_tries`: failures that are not worth a line in the log, such as while the other process starts.
+        """
         self.current: AskedLink | None = None
         self.reason = "it was not reached yet"
         self.url = url
@@ -71,7 +75,8 @@ class LinkKeeper:
         self._silence_s = silence_s
         self._wake = asyncio.Event()
         self._ended = asyncio.Event()
-        self._is_logged = False
+        self._quiet_tries = quiet_tries
+        self._failures = 0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -100,14 +105,14 @@ class LinkKeeper:
                 await self._pause(error)
                 continue
             self._pauses.reset()
-            self._is_logged = False
+            self._failures = 0
             await self._watch()
 
     async def _pause(self, error: PandoError) -> None:
         self.reason = error.message
         pause_s = self._pauses.next_s()
-        if not self._is_logged:  # once for each time that it goes away, not for each try
-            self._is_logged = True
+        self._failures += 1
+        if self._failures == self._quiet_tries + 1:  # once for each time that it goes away, not for each try
             self._log.emit("link.failed", kind=self._kind, url=self.url, reason=error.message, retry_s=pause_s)
         try:
             await asyncio.wait_for(self._wake.wait(), pause_s)

@@ -1,11 +1,14 @@
-"""Entry points of the store and the applier process: settings become their options."""
+"""Entry points of the store and the applier process: settings become their options.
+
+Their modules are imported in the child: the store uses one SQLite library, the applier another, and no process may hold
+both.
+"""
 
 from __future__ import annotations
 
 from pando.node.runtime import Runtime
 from pando.setting_kinds import PUSH
 from pando.settings import Settings
-from pando.store.applier import ApplierOptions, run_applier
 from pando.types import Role
 
 
@@ -55,6 +58,8 @@ def _interval(settings: Settings) -> float | None:
 
 def applier_main(runtime: Runtime) -> None:
     """Be the applier process."""
+    from pando.store.applier import ApplierOptions, run_applier
+
     run_applier(
         ApplierOptions(
             socket_path=str(runtime.store_socket),

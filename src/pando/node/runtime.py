@@ -38,6 +38,15 @@ class Runtime:
         """Where the store listens for processes of the node."""
         return self.sockets / "store.sock"
 
+    def web_socket(self, index: int) -> Path:
+        """Where one web process takes requests from its siblings."""
+        return self.sockets / f"web-{index}.sock"
+
+    @property
+    def processes_file(self) -> Path:
+        """Process ids by role, written by the supervisor."""
+        return self.layout.own / "processes.json"
+
     @property
     def adopt_socket(self) -> Path:
         """Where the store takes connections that web processes hand over."""
@@ -45,7 +54,7 @@ class Runtime:
 
 
 def sockets_directory(directory: Path) -> Path:
-    """Make the directory for a node's sockets, mode 0700, with a short path (unix socket paths have at most 107 bytes)."""
+    """Make the directory for a node's sockets, mode 0700; its path is short, a unix socket's has at most 107 bytes."""
     digest = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"pando-{os.getuid()}-{digest}"
     path.mkdir(mode=0o700, exist_ok=True)

@@ -62,6 +62,7 @@ class NodeStoreClient:
             next_number=self._next_number,
             on_push=self._own_says,
             on_change=self._relink,
+            quiet_tries=20,
         )
 
     def start(self) -> None:

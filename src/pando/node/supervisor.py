@@ -1,304 +1,365 @@
-"""The supervisor of a node: forks store, applier and web processes, restarts a dead one, ends all together.
+"""The supervisor of a node (`pando serve`): starts the processes, starts them again when they die, ends them in order.
 
-A plain synchronous process without threads or event loop, so that it may fork at any time. Children share what it has
-imported. Each child holds the read end of a pipe of which only the supervisor has the write end: its end of file means
-that the supervisor is gone. The other way round, `PANDO_ALIVE_FD` names such a pipe of whoever started the supervisor. Not here: what the children do.
+A plain process without threads or event loop, since it forks. Every child holds the read end of a pipe; its end of file
+means that the supervisor is gone. The lock of the directory is inherited by the children, so a supervisor that comes
+after one that was killed waits until all of its children are gone. Not here: what the processes do.
 """
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import gc
+import importlib
 import os
+import resource
 import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from types import FrameType
+from typing import Final
 
 import msgspec
 
 from pando.clock import Clock, SystemClock, sleep_blocking
-from pando.errors import InvalidSetting, NotReady, PandoError
+from pando.errors import InvalidSetting, NotReady, PandoError, StorageError
 from pando.log import EventLog
+from pando.node.children import PRELOADED, Child, node_children
+from pando.node.restarts import Restarts
 from pando.node.runtime import Runtime, sockets_directory
 from pando.node.secret import read_or_create_secret
+from pando.setting_kinds import show_address
 from pando.settings import Settings
-from pando.store.files import FileLock, RealFileSystem
+from pando.store.files import FileLock, RealFileSystem, write_durably
 from pando.store.layout import Layout
 
-ALIVE_VARIABLE = "PANDO_ALIVE_FD"
-_PORT_WAIT_S = 4.0
-_LOCK_WAIT_S = 5.0
-_POLL_S = 0.05
-_STOP_WEB_S = 5.0
-_STOP_STORE_S = 20.0
-_RESTART_S_MIN = 0.1
-_RESTART_S_MAX = 2.0
-_STABLE_S = 5.0
+LOCK_WAIT_S: Final = 10.0
+"""How long the processes of an earlier supervisor may take to be gone."""
+PORT_WAIT_S: Final = 3.0
+STOP_S: Final = 10.0
+"""How long each group of processes may take to stop before it is killed."""
+DESCRIPTORS_WANTED: Final = 65_536
+ALIVE_VARIABLE: Final = "PANDO_ALIVE_FD"
+"""Environment name of a descriptor whose end of file means: stop, whoever started this node is gone."""
+_POLL_S: Final = 0.05
+_PROBE_S: Final = 0.2
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_STOPPING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
-Child = Callable[[Runtime], None]
+MakeChildren = Callable[[Runtime, int], list[Child]]
+
+
+def run(settings: Settings, *, make_children: MakeChildren = node_children, clock: Clock | None = None) -> int:
+    """Run a node until told to stop; gives the exit status. Raises PandoError when it cannot start."""
+    used_clock = clock or SystemClock()
+    layout = Layout(settings.dir)
+    try:
+        layout.make_folders()
+    except OSError as error:
+        raise StorageError(f"{settings.dir} cannot be used: {error}") from error
+    lock = FileLock(layout.own / "lock")
+    _acquire(lock, used_clock)
+    try:
+        secret = read_or_create_secret(settings.dir, settings.secret)
+        _require_port(settings.http, used_clock)
+        alive_read, alive_write = os.pipe()
+        runtime = Runtime(
+            settings=settings, secret=secret, sockets=sockets_directory(settings.dir), alive_fd=alive_read
+        )
+        return Supervisor(runtime, alive_write, make_children, used_clock).run()
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, clock: Clock) -> None:
+    deadline = clock.monotonic() + LOCK_WAIT_S
+    while not lock.try_acquire():
+        if clock.monotonic() > deadline:
+            raise NotReady(f"process {lock.holder()} runs a node in this directory already; stop it first")
+        sleep_blocking(_POLL_S)
+
+
+def _require_port(address: tuple[str, int], clock: Clock) -> None:
+    """Raise InvalidSetting unless the port is free: two nodes would share it, each taking some of the requests."""
+    deadline = clock.monotonic() + PORT_WAIT_S
+    while True:
+        try:
+            _bind(address)
+        except OSError as error:
+            if clock.monotonic() > deadline:
+                shown = show_address(address)
+                raise InvalidSetting(f"the address {shown} cannot be used: {error.strerror}; choose another") from error
+            sleep_blocking(_POLL_S)
+        else:
+            return
+
+
+def _bind(address: tuple[str, int]) -> None:
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        probe.listen(1)
 
 
 @dataclass(slots=True)
-class Slot:
-    """One child process that should run: its present process id (0: none), and when it may be started again."""
-
-    name: str
-    main: Child
+class _Running:
+    child: Child
+    restarts: Restarts = field(default_factory=Restarts)
     pid: int = 0
-    started_at: float = 0.0
     start_at: float = 0.0
-    pause_s: float = 0.0
+    """When it is to be started; counts while `pid` is 0."""
 
 
-@dataclass(slots=True)
 class Supervisor:
-    """Keeps the children of one node running until it is told to stop."""
+    """Keeps the children of one node alive."""
 
-    runtime: Runtime
-    slots: list[Slot]
-    clock: Clock
-    log: EventLog
-    parent_fd: int = -1
-    is_stopping: bool = False
-    _wake: tuple[int, int] = field(default_factory=os.pipe)
+    def __init__(self, runtime: Runtime, alive_write: int, make_children: MakeChildren, clock: Clock) -> None:
+        """`alive_write`: write end of the pipe whose read end the children watch."""
+        settings = runtime.settings
+        self._runtime = runtime
+        self._settings = settings
+        self._clock = clock
+        self._log = EventLog("supervisor", level=settings.log_level, form=settings.log_format)
+        self._alive_write = alive_write
+        self._children = [_Running(child) for child in make_children(runtime, settings.web or cores())]
+        self._stop_reason = ""
+        self._began_at = clock.monotonic()
+        self._is_announced = False
 
-    def run(self) -> None:
-        """Start all children and watch them; returns when all have ended."""
-        read_end, write_end = self._wake
-        os.set_blocking(write_end, False)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_stop)
-        signal.signal(signal.SIGCHLD, _on_child)
-        watched = [read_end] + ([self.parent_fd] if self.parent_fd >= 0 else [])
-        while not self.is_stopping:
+    def run(self) -> int:
+        """Start everything, watch until told to stop, end everything; gives the exit status."""
+        settings = self._settings
+        self._log.emit(
+            "node.starting",
+            dir=str(settings.dir.resolve()),
+            http=show_address(settings.http),
+            role=settings.role.value,
+            primary=settings.primary,
+        )
+        _raise_descriptor_limit()
+        for name in PRELOADED:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()  # objects made so far are never looked at by a child's collector, so their pages stay shared
+        with _signals_as_bytes() as wakeup:
+            self._watch(wakeup)
+            self._end()
+        return 0
+
+    # -- watching --
+
+    def _watch(self, wakeup: socket.socket) -> None:
+        parent = _parent_descriptor()
+        watched: list[int | socket.socket] = [wakeup] if parent is None else [wakeup, parent]
+        while not self._stop_reason:
             self._start_due()
-            readable, _, _ = select.select(watched, [], [], self._pause())
-            if read_end in readable:
-                os.read(read_end, 4096)
-            if self.parent_fd in readable:
-                self.kill_all()
-                return
+            readable, _, _ = select.select(watched, [], [], self._pause_s())
+            if parent is not None and parent in readable:
+                self._stop_reason = "the process that started this node is gone"
+            if wakeup in readable:
+                self._take_signals(wakeup.recv(4096))
             self._reap()
-        self.stop()
+            self._announce()
 
-    def _on_stop(self, _number: int, _frame: object) -> None:
-        self.is_stopping = True
+    def _take_signals(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number in _STOPPING and not self._stop_reason:
+                self._stop_reason = signal.Signals(number).name
 
-    def _pause(self) -> float:
-        now = self.clock.monotonic()
-        return min([1.0, *(max(0.0, slot.start_at - now) for slot in self.slots if not slot.pid)])
+    def _pause_s(self) -> float:
+        due = [running.start_at for running in self._children if not running.pid]
+        if due:
+            return max(0.0, min(due) - self._clock.monotonic())
+        return 1.0 if self._is_announced else _POLL_S
 
     def _start_due(self) -> None:
-        now = self.clock.monotonic()
-        started = False
-        for slot in self.slots:
-            if not slot.pid and slot.start_at <= now:
-                slot.pid = self._fork(slot)
-                slot.started_at = now
-                started = True
-        if started:
+        now = self._clock.monotonic()
+        due = [running for running in self._children if not running.pid and running.start_at <= now]
+        for running in due:
+            running.pid = self._fork(running.child)
+            running.restarts.started(now)
+            self._log.emit("process.started", child=running.child.name, pid=running.pid, starts=running.restarts.starts)
+        if due:
             self._write_processes()
 
-    def _fork(self, slot: Slot) -> int:
+    def _reap(self) -> None:
+        now = self._clock.monotonic()
+        for running in self._children:
+            status = _reap(running.pid)
+            if status is None:
+                continue
+            lived_s = running.restarts.lived_s(now)
+            pause_s = running.restarts.died(now)
+            if not self._stop_reason:
+                self._log.emit(
+                    "process.died",
+                    child=running.child.name,
+                    pid=running.pid,
+                    status=describe_status(status),
+                    lived_s=lived_s,
+                    pause_s=pause_s,
+                )
+            running.pid = 0
+            running.start_at = now + pause_s
+
+    def _write_processes(self) -> None:
+        pids = {running.child.name: running.pid for running in self._children if running.pid}
+        data = msgspec.json.encode({"supervisor": os.getpid(), **pids})
+        with contextlib.suppress(StorageError):  # a full disk must not keep the node from starting its processes
+            write_durably(RealFileSystem(), self._runtime.processes_file, data)
+
+    def _announce(self) -> None:
+        """Say once that the node serves."""
+        if self._is_announced or not _is_healthy(str(self._runtime.web_socket(0))):
+            return
+        self._is_announced = True
+        self._log.emit(
+            "node.ready", http=show_address(self._settings.http), seconds=self._clock.monotonic() - self._began_at
+        )
+
+    # -- a child --
+
+    def _fork(self, child: Child) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
-        if pid:
-            return pid
+        if pid == 0:
+            self._be(child)
+        return pid
+
+    def _be(self, child: Child) -> None:
+        """Be a child; never returns."""
         status = 1
         try:
-            self._become_child()
-            slot.main(self.runtime)
-            status = 0
-        except KeyboardInterrupt:
+            os.close(self._alive_write)
+            os.setpgid(0, 0)  # a terminal's Ctrl-C is for the supervisor, which then stops the others in order
+            signal.set_wakeup_fd(-1)
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            child.run(self._runtime)
             status = 0
         except PandoError as error:
-            self.log.emit("process.failed", error=f"{slot.name}: {error.code}: {error.message}")
-        except BaseException as error:  # noqa: BLE001 - the last frame of a process: say why it ends
-            import traceback
-
-            traceback.print_exc()
-            self.log.emit("process.failed", error=f"{slot.name}: {error!r}")
+            self._child_log(child).emit("process.failed", error=f"{error.code}: {error.message}")
+        except BaseException:
+            self._child_log(child).emit("process.failed", error=traceback.format_exc())
+            raise
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
 
-    def _become_child(self) -> None:
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_DFL)
-        # A terminal's Ctrl-C reaches every process of the group; the supervisor decides the order of the end.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        os.close(_ALIVE_WRITE_ENDS.pop())
-        for end in self._wake:
-            os.close(end)
-
-    def _reap(self) -> None:
-        now = self.clock.monotonic()
-        changed = False
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if not pid:
-                break
-            for slot in self.slots:
-                if slot.pid == pid:
-                    self._note_death(slot, status, now)
-                    changed = True
-        if changed:
-            self._start_due()
-            self._write_processes()
-
-    def _note_death(self, slot: Slot, status: int, now: float) -> None:
-        """A child that lived a while starts again at once; one that dies again and again waits longer each time."""
-        if now - slot.started_at >= _STABLE_S:
-            slot.pause_s = 0.0
-        if not self.is_stopping:
-            code = os.waitstatus_to_exitcode(status)
-            lived_s = round(now - slot.started_at, 3)
-            self.log.emit(
-                "process.died", child=slot.name, pid=slot.pid, status=code, lived_s=lived_s, pause_s=slot.pause_s
-            )
-        slot.pid = 0
-        slot.start_at = now + slot.pause_s
-        slot.pause_s = min(_RESTART_S_MAX, max(_RESTART_S_MIN, slot.pause_s * 2))
-
-    def _write_processes(self) -> None:
-        found: dict[str, object] = {"supervisor": os.getpid(), "web": []}
-        for slot in self.slots:
-            if slot.name.startswith("web"):
-                webs = found["web"]
-                assert isinstance(webs, list)
-                webs.append(slot.pid)
-            else:
-                found[slot.name] = slot.pid
-        path = self.runtime.layout.own / "processes.json"
-        temporary = path.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.encode(found))
-        RealFileSystem().replace(temporary, path)
+    def _child_log(self, child: Child) -> EventLog:
+        return EventLog(child.name, level=self._settings.log_level, form=self._settings.log_format)
 
     # -- the end --
 
-    def stop(self) -> None:
-        """End the web processes first, then the applier's and the store's; kill what does not end in time."""
-        webs = [slot for slot in self.slots if slot.name.startswith("web")]
-        others = [slot for slot in self.slots if not slot.name.startswith("web")]
-        self._end(webs, _STOP_WEB_S)
-        self._end([slot for slot in others if slot.name == "store"], _STOP_STORE_S)
-        self._end([slot for slot in others if slot.name != "store"], _STOP_WEB_S)
+    def _end(self) -> None:
+        """Stop the web processes, then the store, then the rest."""
+        began_at = self._clock.monotonic()
+        self._log.emit("node.stopping", reason=self._stop_reason)
+        webs = [running for running in self._children if running.child.name.startswith("web")]
+        store = [running for running in self._children if running.child.name == "store"]
+        rest = [running for running in self._children if running not in webs and running not in store]
+        for group in (webs, store, rest):
+            self._stop(group)
+        os.close(self._alive_write)
+        os.close(self._runtime.alive_fd)
+        self._log.emit("node.stopped", seconds=self._clock.monotonic() - began_at)
 
-    def _end(self, slots: list[Slot], limit_s: float) -> None:
-        for slot in slots:
-            _kill(slot.pid, signal.SIGTERM)
-        deadline = self.clock.monotonic() + limit_s
-        while any(slot.pid for slot in slots) and self.clock.monotonic() < deadline:
-            self._reap_only()
+    def _stop(self, group: list[_Running]) -> None:
+        for running in group:
+            _send(running.pid, signal.SIGTERM)
+        deadline = self._clock.monotonic() + STOP_S
+        while any(running.pid for running in group):
+            self._reap()
+            if self._clock.monotonic() > deadline:
+                for running in group:
+                    if running.pid:
+                        self._log.emit(
+                            "process.killed", child=running.child.name, pid=running.pid, reason="it did not stop"
+                        )
+                        _send(running.pid, signal.SIGKILL)
+                deadline += STOP_S
             sleep_blocking(0.01)
-        for slot in slots:
-            _kill(slot.pid, signal.SIGKILL)
-        self._reap_only()
-
-    def _reap_only(self) -> None:
-        for slot in self.slots:
-            if slot.pid:
-                with suppress(ChildProcessError):
-                    pid, _ = os.waitpid(slot.pid, os.WNOHANG)
-                    if pid:
-                        slot.pid = 0
-
-    def kill_all(self) -> None:
-        """End everything at once: whoever started this node is gone. The next start recovers."""
-        for slot in self.slots:
-            _kill(slot.pid, signal.SIGKILL)
 
 
-_ALIVE_WRITE_ENDS: list[int] = []
-"""The write end of the liveness pipe: open in the supervisor as long as it lives, closed in each child."""
-
-
-def _on_child(_number: int, _frame: object) -> None:
-    """Only wakes the select through the wakeup descriptor."""
-
-
-def _kill(pid: int, number: int) -> None:
+def _send(pid: int, number: signal.Signals) -> None:
     if pid:
-        with suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
-def run(settings: Settings) -> int:
-    """Be the supervisor of a node; gives 0 after an orderly stop. Raises PandoError when the node cannot start."""
-    clock = SystemClock()
-    layout = Layout(settings.dir)
-    layout.make_folders()
-    lock = FileLock(layout.own / "lock")
-    _wait_for(lambda: lock.try_acquire(), _LOCK_WAIT_S, clock, lambda: _locked(settings.dir, lock))
+def _reap(pid: int) -> int | None:
+    """Give the wait status of a child that has ended, None if it lives (or there is none)."""
+    if not pid:
+        return None
     try:
-        _require_port(settings, clock)
-        secret = read_or_create_secret(settings.dir, settings.secret)
-        alive_read, alive_write = os.pipe()
-        _ALIVE_WRITE_ENDS.append(alive_write)
-        runtime = Runtime(
-            settings=settings, secret=secret, sockets=sockets_directory(settings.dir), alive_fd=alive_read
-        )
-        log = EventLog("supervisor", level=settings.log_level, form=settings.log_format)
-        parent_fd = int(os.environ.get(ALIVE_VARIABLE, "-1"))
-        Supervisor(runtime, make_slots(settings), clock, log, parent_fd).run()
+        found, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
         return 0
+    return status if found else None
+
+
+def describe_status(status: int) -> str:
+    """Give a wait status in words."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"exit {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def cores() -> int:
+    """Give the number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _parent_descriptor() -> int | None:
+    text = os.environ.get(ALIVE_VARIABLE, "")
+    return int(text) if text.isdecimal() else None
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many open connections and files as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@contextlib.contextmanager
+def _signals_as_bytes() -> Iterator[socket.socket]:
+    """Turn signals into bytes on a socket, which `select` can wait for."""
+    reading, writing = socket.socketpair()
+    reading.setblocking(False)
+    writing.setblocking(False)
+    before = {number: signal.signal(number, _ignore) for number in _SIGNALS}
+    signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    try:
+        yield reading
     finally:
-        lock.release()
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        reading.close()
+        writing.close()
 
 
-def make_slots(settings: Settings) -> list[Slot]:
-    """Name the children of a node. Their modules are imported before forking, so that children share the memory."""
-    from pando.node import web
-    from pando.node.processes import applier_main, store_main
-
-    count = settings.web or os.cpu_count() or 1
-    webs = [Slot(f"web{index}", web.entry(index, count)) for index in range(count)]
-    return [Slot("store", store_main), Slot("applier", applier_main), *webs]
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """The byte on the wakeup socket is what counts."""
 
 
-def _locked(directory: Path, lock: FileLock) -> PandoError:
-    return NotReady(f"process {lock.holder()} runs on {directory.resolve()} already; stop it, or choose another --dir")
-
-
-def _require_port(settings: Settings, clock: Clock) -> None:
-    """The port must be free: children share it among themselves (SO_REUSEPORT), which would hide a stranger."""
-    host, port = settings.http
-
-    def is_free() -> bool:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-                probe.listen(1)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise InvalidSetting(f"cannot listen at {host}:{port}: {error.strerror}") from error
-                return False
-            return True
-
-    _wait_for(
-        is_free,
-        _PORT_WAIT_S,
-        clock,
-        lambda: InvalidSetting(f"the port {port} of {host} is in use by another program; choose another with --http"),
-    )
-
-
-def _wait_for(done: Callable[[], bool], limit_s: float, clock: Clock, error: Callable[[], PandoError]) -> None:
-    deadline = clock.monotonic() + limit_s
-    while not done():
-        if clock.monotonic() >= deadline:
-            raise error()
-        sleep_blocking(_POLL_S)
+def _is_healthy(path: str) -> bool:
+    """Ask a web process whether the node can serve."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_S)
+        try:
+            probe.connect(path)
+            probe.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            return probe.recv(64).startswith(b"HTTP/1.1 200")
+        except OSError:
+            return False

@@ -1,0 +1,58 @@
+"""The processes of a node, in the order in which they are started.
+
+Not here: what each is given (`pando.node.processes`, `pando.api.web`), starting and watching them (`supervisor`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pando.node.processes import applier_main, store_main
+from pando.node.runtime import Runtime
+
+WEB_MODULE: Final = "pando.api.web"
+"""Named, not imported: the web process is built above this package."""
+PRELOADED: Final = (
+    "asyncio",
+    "uvloop",
+    "msgspec",
+    "jwt",
+    "uvicorn",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.lifespan.off",
+    "pando.node.store_client",
+    "pando.node.http_protocol",
+    "pando.node.http_client",
+    "pando.node.tokens",
+    "pando.store.applier_protocol",
+    "pando.replication.messages",
+)
+"""Imported before the first fork, so that the processes share the memory.
+
+None of them brings a SQLite library: store and web processes use one, the applier another, and no process may hold
+both.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process of the node: its name, and what it runs."""
+
+    name: str
+    run: Callable[[Runtime], None]
+
+
+def node_children(_runtime: Runtime, web_count: int) -> list[Child]:
+    """Give the processes of a node."""
+    webs = [Child(f"web-{index}", _web_runner(index, web_count)) for index in range(web_count)]
+    return [Child("store", store_main), Child("applier", applier_main), *webs]
+
+
+def _web_runner(index: int, count: int) -> Callable[[Runtime], None]:
+    def run(runtime: Runtime) -> None:
+        importlib.import_module(WEB_MODULE).main(runtime, index, count)
+
+    return run
