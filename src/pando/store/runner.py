@@ -232,7 +232,7 @@ class Runner:
         self._deadline, self._is_cancelled, self._hit = deadline, is_cancelled, None
         self._bytes_left = self._options.run_bytes_max
         if self._statements.is_suspect:
-            self._check_schema()
+            self._statements.check()
         try:
             results: list[Result] = []
             for request in requests:
@@ -246,13 +246,6 @@ class Runner:
             self._is_cancelled = None
             if self._scoped:
                 self._put_back()
-
-    def _check_schema(self) -> None:
-        """After DDL that may have been rolled back since."""
-        if self._connection.in_transaction:
-            self._statements.refresh()
-        else:
-            self._statements.settled()
 
     # -- time --
 

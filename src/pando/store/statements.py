@@ -202,6 +202,7 @@ class Statements:
         self.is_suspect = False
         self._data_version = -1
         self._schema_version = -1
+        self._suspect_since = -1
         harden(connection)
         connection.authorizer = self._authorize
         if self.watches_schema:
@@ -223,14 +224,22 @@ class Statements:
 
     def schema_changed_here(self) -> None:
         """Note that DDL ran on this connection: it may still be rolled back, so versions are compared from now on."""
+        known = self._schema_version
+        if self._read_schema_version() == known != -1 and not self.is_suspect:
+            return  # IF NOT EXISTS found it there
         self.expire()
         self.is_suspect = True
-        self._read_schema_version()
+        self._suspect_since = self._data_version
 
-    def settled(self) -> None:
-        """Note that no transaction with DDL is open any more (after the outermost COMMIT or ROLLBACK)."""
-        if self.is_suspect:
-            self.refresh()
+    def check(self) -> None:
+        """Before a run, while DDL may have been rolled back: compare, and see whether its transaction has ended.
+
+        A commit of this connection moves the data version too; whatever was open at the DDL is over by then.
+        """
+        in_transaction = self._connection.in_transaction
+        is_over = not in_transaction or self._connection.data_version() != self._suspect_since
+        self.refresh()
+        if is_over:
             self.is_suspect = False
 
     def schema_moved(self) -> bool:

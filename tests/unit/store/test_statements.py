@@ -262,10 +262,33 @@ def test_rolled_back_schema_is_noticed(connection: apsw.Connection, statements: 
     statements.schema_changed_here()
     statements.refresh()
     assert len(statements.get("select * from log").columns) == 2
+    statements.check()
+    assert statements.is_suspect
     connection.execute("rollback")
-    statements.settled()
+    statements.check()
     assert len(statements.get("select * from log").columns) == 1
     assert not statements.is_suspect
+
+
+def test_suspicion_ends_with_the_transaction_of_the_ddl(connection: apsw.Connection, statements: Statements) -> None:
+    """An owner that is always inside a transaction when it runs something does not have to say when DDL is final."""
+    connection.execute("begin; create table other(x)")
+    statements.schema_changed_here()
+    statements.check()
+    assert statements.is_suspect
+    connection.execute("commit; begin; insert into other values(1)")
+    statements.check()
+    assert not statements.is_suspect
+    info = statements.get("select * from other")
+    connection.execute("create table if not exists other(x)")
+    statements.schema_changed_here()
+    assert not statements.is_suspect
+    assert statements.get("select * from other") is info
+    connection.execute("alter table other add column y")
+    statements.schema_changed_here()
+    connection.execute("rollback; begin; alter table other rename column x to z")
+    statements.schema_changed_here()
+    assert statements.get("select * from other").columns == (("z", None),)
 
 
 def test_schema_changed_by_another_connection_is_noticed(tmp_path: Path) -> None:
