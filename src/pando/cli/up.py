@@ -81,6 +81,8 @@ def up(
 def run_cluster(cluster: Cluster, directory: Path, *, sample: bool, as_json: bool, out: Console) -> None:
     """Start the cluster, tell about it, and watch it until somebody interrupts; ends with all processes gone."""
     try:
+        if not as_json:
+            out.print(f"starting {len(cluster.node_urls)} nodes in {directory}")
         cluster.start()
         token = make_token(read_secret(directory), life_s=SHOWN_TOKEN_LIFE_S)
         if sample:

@@ -57,7 +57,7 @@ def test_the_last_plain_line_says_ready(cluster, tmp_path, out):
     run_cluster(cluster, tmp_path, sample=False, as_json=False, out=console(out))
     lines = out.getvalue().splitlines()
     assert lines[-1] == f"ready {cluster.front_url}"
-    assert lines[1].split() == [
+    assert lines[2].split() == [
         "n1",
         cluster.front_url,
         "primary",
