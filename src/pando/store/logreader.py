@@ -26,11 +26,19 @@ def open_last(handle: FileHandle, path: Path) -> Segment:
     segment = Segment(path, read_header(handle, path), HEADER_SIZE)
     size = handle.stat().size
     tail = read_last_entry(handle.pread, size)
-    if tail is not None:
+    if tail is not None and _is_whole_from(handle, size, tail.synced_size):
         segment.end, segment.last = size, tail.position
-        return segment
-    extend(segment, handle, size)
+    else:
+        extend(segment, handle, size)
     return segment
+
+
+def _is_whole_from(handle: FileHandle, size: int, synced_size: int) -> bool:
+    """Tell whether what may not have been synced is whole: lost power may spare the last entry alone."""
+    scan = SegmentScan(handle.pread, size, offset=max(synced_size, HEADER_SIZE), position=None)
+    for _ in scan:
+        pass
+    return scan.verdict is Verdict.CLEAN
 
 
 def extend(segment: Segment, handle: FileHandle, size: int) -> Verdict:

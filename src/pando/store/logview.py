@@ -268,8 +268,6 @@ class LogView:
             entries.append(join(info, payload))
             left -= size
             offset += size
-            if offset - start >= len(data):
-                return left, offset
 
     def _read_one(self, segment: Segment, handle: FileHandle, offset: int) -> tuple[EntryInfo, bytes]:
         found = read_entry(handle.pread, offset)

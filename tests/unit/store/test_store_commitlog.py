@@ -1,5 +1,6 @@
 """The log: what is synced stays, in order and whole, whatever fails and whenever the power goes."""
 
+import contextlib
 import random
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ from pando.errors import InvariantError, LogCorruption, StorageError, StorageFul
 from pando.store.commitlog import CommitLog, LogEntry, LogOptions
 from pando.store.files import FileSystem, RealFileSystem
 from pando.store.segments import HEADER_SIZE
-from pando.testing.faults import Fault, FaultyFileSystem, for_each_fault, for_each_power_loss
+from pando.testing.faults import Fault, FaultyFileSystem, PowerLost, for_each_fault, for_each_power_loss
 from pando.types import NO_POSITION, TXID, Checksum, Epoch, Position
 
 LOG = Path("/log")
@@ -254,6 +255,37 @@ def test_a_reader_forgets_what_the_writer_took_back():
     assert not reader.holds(taken_back.position)
 
 
+def test_a_reader_notices_a_reset_that_looks_the_same_from_outside():
+    fs = FaultyFileSystem()
+    log = CommitLog.open(LOG, fs)
+    _fill(log, 3)
+    reader = CommitLog.reader(LOG, fs)
+    base = Position(epoch=Epoch(2), txid=TXID(0), checksum=Checksum(1 << 63 | 2))
+    log.reset(base)
+    entries = _fill(log, 3)
+    assert reader.read(TXID(3), max_bytes=ALL) == []
+    assert reader.read(TXID(0), max_bytes=ALL) == entries
+    assert reader.base == base
+
+
+def test_a_reader_during_a_reset_sees_the_empty_new_log():
+    fs = FaultyFileSystem()
+    log = CommitLog.open(LOG, fs, options=SMALL)
+    _fill(log, 20)
+    reader = CommitLog.reader(LOG, fs)
+    base = Position(epoch=Epoch(2), txid=TXID(7), checksum=Checksum(1 << 63 | 2))
+    fs.fail_next(Fault.IO_ERROR, after_calls=9)  # past the plan
+    with pytest.raises(StorageError):
+        log.reset(base)
+    assert "reset.next" in fs.listdir(LOG)
+    assert reader.refresh() == reader.base == CommitLog.peek_last(LOG, fs) == base
+    again = CommitLog.open(LOG, fs)
+    assert again.last == base
+    assert fs.listdir(LOG) == ["0000000000000008.log"]
+    entries = _fill(again, 2)
+    assert reader.read(TXID(7), max_bytes=ALL) == entries
+
+
 def test_a_reader_of_no_log():
     with pytest.raises(StorageError):
         CommitLog.reader(LOG, FaultyFileSystem())
@@ -352,12 +384,26 @@ class _Life:
         base = Position(epoch=Epoch(2), txid=TXID(log.last.txid + 1), checksum=Checksum(1 << 63 | 5))
         self.bases.append(base)
         self.written[base] = []
-        log.reset(base)
+        try:
+            log.reset(base)
+        except StorageError:
+            self.use_old(log)
+            raise
         self.bases, self.synced = [base], None
         for step in range(5):
             self.put(log, seed=100 + step)
         self.sync(log)
         log.close()
+
+    def use_old(self, log: CommitLog) -> None:
+        """After a reset that failed: if the log takes entries, then it was not reset, and never will be."""
+        try:
+            log.append(entry_after(log.last, size=150, seed=200))
+            self.synced = log.sync()
+        except StorageError:
+            return
+        self.bases = [NO_POSITION]
+        self.written[NO_POSITION] += log.read(TXID(self.synced.txid - 1), max_bytes=1)
 
     def put(self, log: CommitLog, seed: int) -> None:
         try:
@@ -414,27 +460,91 @@ def test_no_fault_followed_by_power_loss_loses_what_was_synced():
     assert for_each_fault(life.scenario, check) > 100
 
 
-def test_no_fault_followed_by_a_crash_and_then_power_loss_loses_what_was_synced():
-    """A failed sync marks pages clean: the next process must not take them for durable."""
-    life = _Life()
-
-    def check(fs: FaultyFileSystem) -> None:
-        crashed = fs.after_crash()
-        log = CommitLog.open(LOG, crashed, options=LogOptions(segment_size_bytes=600))
-        entries = log.read(TXID(0), max_bytes=ALL)
-        entries += _fill(log, 2, seed=9)
-        log.append(entry_after(log.last))
-        for seed in range(3):
-            found = CommitLog.open(LOG, crashed.after_power_loss(random.Random(seed)))
+def _check_crash_then_power_loss(fs: FaultyFileSystem) -> None:
+    """What the next process finds, and calls durable, survives: at once, and after it wrote more."""
+    crashed = fs.after_crash()
+    log = CommitLog.open(LOG, crashed, options=LogOptions(segment_size_bytes=600))
+    assert log.last == log.durable
+    entries = log.read(TXID(0), max_bytes=ALL)
+    for more in (0, 2):
+        entries += _fill(log, more, seed=9)
+        if more:
+            log.append(entry_after(log.last))
+        for seed in (None, 1, 2, 3):
+            left = crashed.after_power_loss(random.Random(seed) if seed else None)
+            found = CommitLog.open(LOG, left)
             assert found.read(TXID(0), max_bytes=ALL)[: len(entries)] == entries
 
-    for_each_fault(life.scenario, check)
+
+def test_no_fault_followed_by_a_crash_and_then_power_loss_loses_what_was_synced():
+    life = _Life()
+    for_each_fault(life.scenario, _check_crash_then_power_loss)
+
+
+def test_what_a_failed_sync_left_in_memory_is_not_taken_for_durable_by_the_next_process():
+    """The system marks pages clean that a failed sync did not write, and shows them until the power goes."""
+    fs = FaultyFileSystem()
+    log = CommitLog.open(LOG, fs)
+    _fill(log, 2)
+    for entry in chain(2, after=log.last, size=2000):
+        log.append(entry)
+    fs.fail_next(Fault.IO_ERROR, lasting=True)  # neither the sync nor the cut
+    with pytest.raises(StorageError):
+        log.sync()
+    fs.heal()
+    assert CommitLog.open(LOG, fs.after_crash()).last.txid == 4
+    _check_crash_then_power_loss(fs)
+
+
+def test_what_was_cut_off_does_not_come_back_behind_what_was_written_instead():
+    for seed in range(150):
+        fs = FaultyFileSystem()
+        log = CommitLog.open(LOG, fs)
+        entries = _fill(log, 2)
+        for entry in chain(4, after=log.last, seed=1):
+            log.append(entry)
+        fs.fail_next(Fault.IO_ERROR)
+        with pytest.raises(StorageError):
+            log.append(entry_after(log.last))
+        log.append(entry_after(log.last, seed=2))
+        found = CommitLog.open(LOG, fs.after_power_loss(random.Random(seed)))
+        assert found.read(TXID(0), max_bytes=ALL)[:2] == entries
 
 
 @pytest.mark.slow
 def test_power_loss_at_every_call_keeps_what_was_synced():
     life = _Life()
     assert for_each_power_loss(life.scenario, life.check, seeds=6) > 300
+
+
+def test_a_reset_cut_short_by_a_crash_and_then_by_power_loss_is_whole_or_has_not_happened():
+    old_base = NO_POSITION
+    base = Position(epoch=Epoch(2), txid=TXID(3), checksum=Checksum(1 << 63 | 2))
+    runs = 0
+    for reset_calls in range(1000):
+        fs = FaultyFileSystem()
+        log = CommitLog.open(LOG, fs, options=SMALL)
+        entries = _fill(log, 9)
+        fs.lose_power(after_calls=reset_calls)
+        with contextlib.suppress(PowerLost):
+            log.reset(base)
+        is_done = not fs.fault_fired
+        for open_calls in range(1000):
+            crashed = fs.after_crash()
+            crashed.lose_power(after_calls=open_calls)
+            with contextlib.suppress(PowerLost):
+                CommitLog.open(LOG, crashed)
+            for seed in range(5):
+                found = CommitLog.open(LOG, crashed.after_power_loss(random.Random(f"{reset_calls}/{seed}")))
+                assert found.base in (base, old_base)
+                assert found.read(TXID(0), max_bytes=ALL) == (entries if found.base == old_base else [])
+                assert found.base == base or not is_done
+                runs += 1
+            if not crashed.fault_fired:
+                break
+        if is_done:
+            break
+    assert runs > 500
 
 
 def test_faults_while_opening_after_a_crash():

@@ -178,8 +178,9 @@ def test_zeros_and_noise_behind_the_last_entry_are_a_torn_tail():
 
 
 def test_a_copy_of_the_log_inside_a_torn_payload_is_not_taken_for_entries():
-    data, _, _ = _segment(3)
-    entry = _with(entry_after(_scan(data)[1][-1].position), payload=data * 3)
+    data, entries, _ = _segment(3)
+    inside = b"".join(encode_entry(entry, HEADER_SIZE, 1 << 40) for entry in entries)
+    entry = _with(entry_after(entries[-1].position), payload=inside)
     torn = data + encode_entry(entry, len(data), len(data))[:-1]
     scan, found = _scan(torn)
     assert (scan.verdict, len(found)) == (Verdict.TORN, 3)
