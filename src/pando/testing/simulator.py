@@ -30,10 +30,9 @@ from pando.testing.sim_node import SimNode
 from pando.testing.sim_sending import SimSending
 from pando.types import NO_POSITION, TXID, Epoch, Position
 
-FAULTS_S = 12.0
+FAULTS_S = 10.0
 HEAL_S = 90.0
 TRACE_LINES = 400
-COMMAND = "python -m pando.testing.simulator --seed {seed} --trace"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,8 +47,9 @@ class Rates:
 class World:
     """The cluster, its network, and what the checks know."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, faults_s: float = FAULTS_S) -> None:
         self.seed = seed
+        self._faults_s = faults_s
         self.random = Random(seed)
         self.time = Timeline()
         self.truth = Truth()
@@ -73,7 +73,7 @@ class World:
             doubled=random.choice((0.0, 0.05)),
         )
         self.rates = Rates(
-            commit=random.choice((10, 60)), fault=random.choice((0.3, 1.5)), io_error=random.choice((0.0, 0.01))
+            commit=random.choice((10, 60)), fault=random.choice((0.5, 2.0, 6.0)), io_error=random.choice((0.0, 0.01))
         )
         self.windows = random.choice((Windows(), _small_windows(1), _small_windows(3)))
         self._payloads = (20, 120, 400, self.windows.entry_bytes + 200 if self.windows.entry_bytes < 10_000 else 900)
@@ -140,10 +140,10 @@ class World:
     def check_acknowledged(self, upstream: SimNode, replica: str, database: str, txid: TXID) -> None:
         """What a replica says that it has is in its durable log."""
         node = self.nodes[replica]
-        if not upstream.is_primary or node.upstream != upstream.name or self.had_promotion or txid == 0:
+        if not upstream.is_primary or node.upstream != upstream.name or self.had_promotion or self.had_wipe:
             return
         log = node.logs.get(database)
-        has_it = log is not None and log.durable.txid >= txid
+        has_it = txid == 0 or (log is not None and log.durable.txid >= txid)
         invariant(has_it or database not in upstream.logs, "acknowledged what is not durable", node=replica, txid=txid)
 
     def confirmed(self, primary: SimNode, commits: list[tuple[str, Position]]) -> None:
@@ -174,7 +174,7 @@ class World:
 
     def run(self) -> None:
         """Faults, then healing, then everything equal. Raises InvariantError."""
-        self._run_until(FAULTS_S, self._disturb)
+        self._run_until(self._faults_s, self._disturb)
         self._heal()
         end = self.time.now + HEAL_S
         while not self._is_converged():
@@ -211,6 +211,8 @@ class World:
             self._new_history,
             self._create_or_drop,
             self._promote,
+            self._stray,
+            self._stray,
             self._change_network,
         )
         fault = self.random.choice(faults)
@@ -313,6 +315,16 @@ class World:
         node.is_primary, node.upstream = False, self.primary
         self.time.after(0.1, lambda: self._restart(node))
 
+    def _stray(self) -> None:
+        """A replica that knows the newest epoch connects to an old primary."""
+        old = [n for n in self.nodes.values() if n.is_primary and n.name != self.primary]
+        node = self._pick(replica=True)
+        if old and node is not None and node.epoch == self.nodes[self.primary].epoch:
+            node.crash()
+            node.upstream = old[0].name
+            self.time.after(0.05, partial(self._restart, node))
+            self.time.after(1.5, partial(self._follow_primary, node))
+
     def _change_network(self) -> None:
         self.faults.delay_s = self.random.choice((0.0005, 0.003, 0.03))
         self.faults.lost = self.random.choice((0.0, 0.01, 0.1))
@@ -414,15 +426,19 @@ def _summary(what: Any) -> str:  # noqa: ANN401 - anything that can be shown
     return f"{type(inner).__name__} {shown}"
 
 
-def simulate(seed: int) -> World:
+def simulate(seed: int, *, faults_s: float = FAULTS_S) -> World:
     """Run one seed. Raises InvariantError with the command that shows it again."""
-    world = World(seed)
+    world = World(seed, faults_s=faults_s)
     try:
         world.run()
     except InvariantError as error:
-        command = COMMAND.format(seed=seed)
-        raise InvariantError(f"seed {seed}: {error.message}; to see it: {command}") from error
+        raise InvariantError(f"{error.message}; to see it: {command(seed, faults_s)}") from error
     return world
+
+
+def command(seed: int, faults_s: float) -> str:
+    """Give the command that runs a seed again."""
+    return f"python -m pando.testing.simulator --seed {seed} --seconds {faults_s:g} --trace"
 
 
 def main() -> int:
@@ -431,14 +447,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="first seed")
     parser.add_argument("--runs", type=int, default=1, help="how many seeds, counting up")
     parser.add_argument("--trace", action="store_true", help="print the last lines of the trace")
+    parser.add_argument("--seconds", type=float, default=FAULTS_S, help="how long faults happen, in simulated time")
     options = parser.parse_args()
     for seed in range(options.seed, options.seed + options.runs):
-        world = World(seed)
+        world = World(seed, faults_s=options.seconds)
         try:
             world.run()
         except InvariantError as error:
-            print("\n".join(world.trace) if options.trace else "")
-            print(f"seed {seed} at {world.time.now:.3f} s: {error.message}\n{COMMAND.format(seed=seed)}")
+            if options.trace:
+                print("\n".join(world.trace))
+            print(f"seed {seed} at {world.time.now:.3f} s: {error.message}\n{command(seed, options.seconds)}")
             return 1
     print(f"{options.runs} runs from seed {options.seed}: ok")
     return 0
