@@ -64,7 +64,7 @@ def run(settings: Settings, *, make_children: MakeChildren = node_children, cloc
     _acquire(lock, used_clock)
     try:
         secret = read_or_create_secret(settings.dir, settings.secret)
-        _require_port(settings.http, used_clock)
+        require_port(settings.http, used_clock)
         alive_read, alive_write = os.pipe()
         runtime = Runtime(
             settings=settings, secret=secret, sockets=sockets_directory(settings.dir), alive_fd=alive_read
@@ -82,7 +82,7 @@ def _acquire(lock: FileLock, clock: Clock) -> None:
         sleep_blocking(_POLL_S)
 
 
-def _require_port(address: tuple[str, int], clock: Clock) -> None:
+def require_port(address: tuple[str, int], clock: Clock) -> None:
     """Raise InvalidSetting unless the port is free: two nodes would share it, each taking some of the requests."""
     deadline = clock.monotonic() + PORT_WAIT_S
     while True:
