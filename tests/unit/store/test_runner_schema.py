@@ -29,6 +29,15 @@ CHANGES = [
 OWNER = ["begin", "commit", "rollback", "savepoint s", "rollback to s", "release s"]
 
 STEPS = st.lists(st.sampled_from([*SELECTS, *SELECTS, *CHANGES, *OWNER]), min_size=5, max_size=25)
+ROUND = st.tuples(
+    st.sampled_from(["begin", "savepoint s"]),
+    st.sampled_from(CHANGES),
+    st.sampled_from(SELECTS),
+    st.sampled_from(["rollback", "commit", "rollback to s", "release s"]),
+    st.sampled_from(SELECTS),
+)
+ROUNDS = st.lists(ROUND, min_size=1, max_size=5).map(lambda rounds: [step for each in rounds for step in each])
+"""Changes that end one way or the other between two looks."""
 
 
 def truth(connection: apsw.Connection, sql: str) -> tuple[tuple[str, str | None], ...] | None:
@@ -51,11 +60,12 @@ def answered(runner: Runner, control: PlainControl, sql: str) -> tuple[tuple[str
     return result.columns
 
 
-@settings(max_examples=60, deadline=None)
-@given(STEPS, st.booleans())
+@settings(max_examples=120, deadline=None)
+@given(STEPS | ROUNDS, st.booleans())
 def test_one_connection(steps: list[str], through_runner: bool) -> None:
     """The owner ends transactions behind the runner's back (a group commit), or through it."""
     connection = apsw.Connection(":memory:")
+    connection.execute("create table t(a)")
     runner, control = Runner(connection, Statements(connection), SystemClock()), PlainControl(connection)
     for number, step in enumerate(steps):
         sql = step.format(n=number)
@@ -72,14 +82,15 @@ def test_one_connection(steps: list[str], through_runner: bool) -> None:
     connection.close()
 
 
-@settings(max_examples=30, deadline=None)
-@given(STEPS)
+@settings(max_examples=60, deadline=None)
+@given(STEPS | ROUNDS)
 def test_reader_beside_a_writer(steps: list[str]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = str(Path(directory) / "a.db")
         writer = apsw.Connection(path)
         writer.pragma("journal_mode", "wal")
         writer.pragma("synchronous", "off")
+        writer.execute("create table t(a)")
         reader = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
         statements = Statements(reader, options=StatementOptions(schema_changes_elsewhere=True))
         runner, control = Runner(reader, statements, SystemClock()), PlainControl(reader)
