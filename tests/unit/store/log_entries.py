@@ -3,8 +3,12 @@
 import random
 from collections.abc import Iterator
 
+from pando.store.commitlog import CommitLog, LogOptions
 from pando.store.segments import LogEntry
 from pando.types import NO_POSITION, TXID, Checksum, Epoch, Position
+
+SMALL = LogOptions(segment_size_bytes=1000)
+ALL = 1 << 30
 
 
 def entry_after(position: Position, *, size: int = 100, commits: int = 1, epoch: int = 1, seed: int = 0) -> LogEntry:
@@ -26,3 +30,12 @@ def chain(count: int, *, after: Position = NO_POSITION, size: int = 100, seed: i
         entry = entry_after(after, size=size, seed=seed)
         after = entry.position
         yield entry
+
+
+def fill(log: CommitLog, count: int, *, size: int = 100, seed: int = 0) -> list[LogEntry]:
+    """Append entries and sync once."""
+    entries = list(chain(count, after=log.last, size=size, seed=seed))
+    for entry in entries:
+        log.append(entry)
+    log.sync()
+    return entries
