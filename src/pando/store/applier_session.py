@@ -92,6 +92,7 @@ class Session:
         if self._alive_fd is not None:
             poll.register(self._alive_fd, select.POLLIN)
         try:
+            self.turn(is_idle=False)  # the store may have said something right after its welcome
             while True:
                 ready = poll.poll(self._wait_ms())
                 if any(fd == self._alive_fd for fd, _ in ready):

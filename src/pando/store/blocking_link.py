@@ -51,24 +51,27 @@ class BlockingLink:
         except OSError as error:
             raise LinkLost(f"the store does not take messages: {error}") from error
 
-    def receive(self) -> list[Any]:
-        """Give all messages that have come in whole; does not wait."""
+    def receive(self, frames_max: int = 1 << 30) -> list[Any]:
+        """Give all messages that have come in whole, of at most `frames_max` frames; does not wait.
+
+        Frames over that stay here, and polling does not tell of them: ask again before.
+        """
         try:
             data = self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
         except (BlockingIOError, InterruptedError):
-            return []
+            return self._decoded(frames_max) if self._partial else []
         except OSError as error:
             raise LinkLost(f"the link to the store broke: {error}") from error
         if not data:
-            raise LinkLost("the store closed the link")
+            raise LinkLost("the other side closed the link")
         self._partial += data
-        return self._decoded()
+        return self._decoded(frames_max)
 
-    def _decoded(self) -> list[Any]:
+    def _decoded(self, frames_max: int) -> list[Any]:
         messages: list[Any] = []
         buffer = self._partial
         at = 0
-        while len(buffer) - at >= HEADER_BYTES:
+        while len(buffer) - at >= HEADER_BYTES and frames_max > 0:
             size = int.from_bytes(buffer[at : at + HEADER_BYTES], "big")
             if size > limits.LINK_FRAME_BYTES_MAX:
                 raise LinkLost(f"a frame of {size} bytes was announced, {limits.LINK_FRAME_BYTES_MAX} are allowed")
@@ -80,6 +83,7 @@ class BlockingLink:
             except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
                 raise LinkLost(f"a frame of {size} bytes cannot be read: {error}") from error
             at = end
+            frames_max -= 1
         del buffer[:at]
         return messages
 
@@ -108,13 +112,13 @@ def dial(path: str, dialer: Dialer, decoder: Decoder) -> BlockingLink:
 
 
 def _shake_hands(link: BlockingLink, dialer: Dialer) -> None:
-    """Answer until welcome (the store says nothing more before we have asked)."""
+    """Answer until welcome; what the other side says right after it stays in the link."""
     poll = select.poll()
     poll.register(link.fileno(), select.POLLIN)
     while dialer.peer is None:
         if not poll.poll(round(limits.LINK_AUTH_S * 1000)):
-            raise LinkLost("the store did not answer the handshake in time")
-        for message in link.receive():
+            raise LinkLost("the other side did not answer the handshake in time")
+        for message in link.receive(frames_max=1):
             answer = dialer.receive(message)
             if answer is not None:
                 link.send([answer])
