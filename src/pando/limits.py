@@ -69,6 +69,10 @@ LOG_SIZE_BYTES_MAX = 1024 * MIB
 """Retained log of one database; older segments go, replicas further behind take a snapshot."""
 ENTRY_SIZE_BYTES_MAX = 0x7FFF_FFFF
 """Longest log entry (one LTX file); what is longer is a snapshot and travels as a file."""
+ENTRY_PAGES_BYTES_MAX = 256 * MIB
+"""Pages of one commit that are held in memory to make a log entry; past it the log begins anew behind the commit."""
+CAPTURE_INLINE_BYTES = 1 * MIB
+"""Pages of one commit that are captured on the event loop (about 3 ms); more goes to a thread."""
 ENTRY_TABLES_BYTES_MAX = 16 * KIB
 """Names of changed tables in one log entry; a commit that changed more is taken to have changed any table."""
 WAL_PAGES_CHECKPOINT = 4096
@@ -78,6 +82,8 @@ WAL_PAGES_RESTART = 16384
 
 FEED_EVENTS_MAX = 100_000
 """Rows that one statement may change in a database with a change feed; they are held in memory until it ends."""
+FEED_EVENTS_BYTES_MAX = 64 * MIB
+"""Length of all texts and blobs in these rows, old and new."""
 
 # Databases
 OPEN_DATABASES_MAX = 256
@@ -124,6 +130,8 @@ LINK_SILENCE_S = 5.0
 # Waiting
 BOOKMARK_WAIT_S = 2.0
 """How long a read waits for its bookmark before it is forwarded or refused."""
+OWN_WRITE_WAIT_S = 0.25
+"""How long the answer of a forwarded write waits until this node shows it; several times the usual lag."""
 QUORUM_WAITERS_MAX = 4096
 """Commits of one database that wait for a majority at once; more are refused with OVERLOADED."""
 WAITERS_MAX = 10_000

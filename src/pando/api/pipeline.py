@@ -73,6 +73,7 @@ class Request:
     bookmark: Bookmark | None = None
     freshness: Freshness = SESSION
     durability: str = ""
+    caller: bytes = b""
     length: int | None = None
     has_cookie: bool = False
     expects_continue: bool = False
@@ -143,6 +144,7 @@ class PipelineHandler:
             request.bookmark,
             request.freshness,
             request.durability,
+            request.caller,
             partial(_gone, receive),
         )
         return await self._run(request, call, headers, body)
@@ -287,6 +289,10 @@ def _cookie(request: Request, value: bytes) -> None:
         return
 
 
+def _caller(request: Request, value: bytes) -> None:
+    request.caller = value
+
+
 def _expect(request: Request, value: bytes) -> None:
     request.expects_continue = value.lower() == b"100-continue"
 
@@ -301,6 +307,7 @@ _HEADERS: dict[bytes, Callable[[Request, bytes], None]] = {
     b"pando-durability": _durability,
     b"content-length": _length,
     b"cookie": _cookie,
+    b"authorization": _caller,
     b"expect": _expect,
     BATON_HOP: _hopped,
 }

@@ -28,6 +28,7 @@ from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.batons import Baton
 from pando.sql.freshness import SESSION, Freshness, Level, Seen, Where, decide
 from pando.sql.messages import PipelineBody, encode_answer, encode_failure, encode_stateless
+from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan, make_plan
 from pando.sql.readers import DatabaseReads, Held, Reader, ReadPool, Watch, too_slow
 from pando.sql.routing import Nature, nature_of, surely_writes
@@ -50,6 +51,8 @@ class Call:
     bookmark: Bookmark | None = None
     freshness: Freshness = SESSION
     durability: str = ""
+    caller: bytes = b""
+    """Who asks: the token, as it was sent."""
     watch: Watch | None = None
     """Returns when the client is gone; asked only while a long read runs."""
 
@@ -88,6 +91,7 @@ class SqlService:
         base_url: str | None = None,
         inline_budget_s: float = limits.INLINE_BUDGET_S,
         bookmark_wait_s: float = limits.BOOKMARK_WAIT_S,
+        own_write_wait_s: float = limits.OWN_WRITE_WAIT_S,
     ) -> None:
         self._store = store
         self._positions = positions
@@ -96,9 +100,11 @@ class SqlService:
         self._base_url = base_url
         self._inline_budget_s = inline_budget_s
         self._bookmark_wait_s = bookmark_wait_s
+        self._own_write_wait_s = own_write_wait_s
         self._pool = ReadPool(store, positions, clock)
         self._slow: dict[str, None] = {}
         self._holding: dict[int, Stream] = {}
+        self._own_writes = OwnWrites()
 
     async def answer(self, pipeline: PipelineBody, call: Call) -> Answer:
         """Run a pipeline. Raises HranaProtocolError, StreamExpired, BatonElsewhere and the errors of the node."""
@@ -205,7 +211,7 @@ class SqlService:
                 if self._store.is_primary:
                     raise
                 return await self._forward(plan, call, is_read=call.access.read_only)
-        if call.bookmark is not None or plan.min_txid or call.freshness.level is not Level.SESSION:
+        if call.bookmark is not None or plan.min_txid or self._own_writes or call.freshness is not SESSION:
             is_fresh = await self._freshen(plan, call, reads)
         else:
             is_fresh = True
@@ -225,10 +231,13 @@ class SqlService:
         head_txid, head_ms = self._positions.head(slot)
         age = max(0, self._clock.wall_ms() - head_ms)
         seen = Seen(visible, head_txid, age, self._store.is_primary)
-        decision = decide(call.freshness, _wanted(call, plan.min_txid, visible), seen)
+        owed = self._own_writes.owed(call.caller, call.database, visible) if self._own_writes else None
+        decision = decide(call.freshness, _wanted(call, plan.min_txid, visible, owed), seen)
         if decision.where is Where.LOCAL:
             return True
         if decision.where is Where.PRIMARY or surely_writes(plan.requests):
+            return False
+        if owed is not None and self._own_writes.is_behind(call.database, self._clock.monotonic()):
             return False
         try:
             await self._store.wait_position(call.database, *decision.position, self._bookmark_wait_s)
@@ -353,7 +362,22 @@ class SqlService:
             return [failure_of(error) for _ in plan.requests], None
         if stream is not None:
             stream.is_open = not ran.is_autocommit
+        if ran.is_autocommit and not is_read and not self._store.is_primary:
+            await self._until_visible(call, (ran.epoch, ran.txid))
         return ran.results, Bookmark(database=call.database, epoch=Epoch(ran.epoch), txid=TXID(ran.txid))
+
+    async def _until_visible(self, call: Call, place: tuple[int, int]) -> None:
+        """Wait a moment until this node shows what was written through it; never fails, the write is done."""
+        reads = self._pool.ready(call.database)
+        if reads is None or self._positions.visible(reads.opened.slot) >= place:
+            return
+        if not self._own_writes.is_behind(call.database, self._clock.monotonic()):
+            try:
+                await self._store.wait_position(call.database, *place, self._own_write_wait_s)
+                return
+            except PandoError:
+                pass
+        self._own_writes.remember(call.caller, call.database, place, self._clock.monotonic())
 
     def _session_of(self, plan: Plan, call: Call, *, is_read: bool) -> Stream | None:
         """Give the stream whose session may keep a transaction open, None if nothing may stay open.
@@ -380,11 +404,11 @@ def _only_text(requests: Sequence[Request]) -> str | None:
     return None
 
 
-def _wanted(call: Call, min_txid: int, visible: tuple[int, int]) -> Bookmark | None:
-    """Join the bookmark and the `replication_index` of a request; the latter has no epoch and means the current one."""
-    bookmark = call.bookmark if call.bookmark is not None and call.bookmark.database == call.database else None
-    if min_txid > visible[1]:
-        epoch = visible[0] if bookmark is None else max(visible[0], bookmark.epoch)
-        txid = min_txid if bookmark is None else max(min_txid, bookmark.txid)
-        return Bookmark(database=call.database, epoch=Epoch(epoch), txid=TXID(txid))
-    return bookmark
+def _wanted(call: Call, min_txid: int, visible: tuple[int, int], owed: tuple[int, int] | None) -> Bookmark | None:
+    """Join bookmark, `replication_index` and own writes. An index has no epoch and means the current one."""
+    place = owed or (0, 0)
+    if call.bookmark is not None and call.bookmark.database == call.database:
+        place = max(place, (int(call.bookmark.epoch), int(call.bookmark.txid)))
+    if min_txid:
+        place = max(place, (visible[0], min_txid))
+    return Bookmark(database=call.database, epoch=Epoch(place[0]), txid=TXID(place[1])) if place[1] else None

@@ -414,12 +414,13 @@ def test_client_that_leaves_stops_its_long_read(site: Site) -> None:
 def test_bookmark_goes_out_and_comes_back(tmp_path: Path) -> None:
     site = Site(tmp_path, is_primary=False)
     try:
-        written = site.post(sql("insert into t values(2, 'two')"))
+        written = site.post(sql("insert into t values(2, 'two')"), authorization="Bearer writer")
         bookmark = written.headers[b"pando-bookmark"].decode()
         assert bookmark == "data.1.2"
         assert b"set-cookie" not in written.headers
         count_ = sql("select count(*) from t")
         assert first_cell(site.post(count_)) == "1"
+        assert first_cell(site.post(count_, authorization="Bearer writer")) == "2"
         assert first_cell(site.post(count_, pando_bookmark=bookmark)) == "2"
         assert first_cell(site.post(count_, cookie=f"a=b; pando_bookmark={bookmark}; c=d")) == "2"
         assert first_cell(site.post(count_, cookie=f"pando_bookmark={bookmark}", pando_bookmark="data.1.1")) == "1"

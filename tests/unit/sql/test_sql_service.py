@@ -28,6 +28,7 @@ from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.batons import BatonCodec, BatonError
 from pando.sql.freshness import SESSION, Freshness, Level
 from pando.sql.messages import HranaProtocolError, decode_answer, decode_pipeline
+from pando.sql.own_writes import BEHIND_S
 from pando.sql.service import BatonElsewhere, Call, SqlService
 from pando.sql.streams import StreamTable
 from pando.testing.fake_sql_store import FakePositions, FakeSqlStore
@@ -93,9 +94,10 @@ class Node:
         bookmark: Bookmark | None = None,
         freshness: Freshness = SESSION,
         durability: str = "",
+        caller: bytes = b"",
     ) -> Asked:
         pipeline = decode_pipeline(json.dumps({"baton": baton, "requests": requests}))
-        answer = await self.service.answer(pipeline, Call(database, access, bookmark, freshness, durability))
+        answer = await self.service.answer(pipeline, Call(database, access, bookmark, freshness, durability, caller))
         body = decode_answer(answer.body)
         return Asked(body["baton"], body["results"], answer.bookmark)
 
@@ -151,7 +153,7 @@ def test_write_runs_on_the_primary_and_takes_the_reads_beside_it_along(replica: 
     assert (asked.rows(0), asked.rows(2)) == ([["1"]], [["2"]])
     assert asked.bookmark == marked(2)
     assert len(replica.store.runs) == 1
-    assert replica(sql("select count(*) from t")).rows() == [["1"]]  # not replicated yet
+    assert replica(sql("select count(*) from t"), caller=b"else").rows() == [["1"]]  # not replicated yet
     replica.store.replicate("data")
     assert replica(sql("select count(*) from t")).rows() == [["2"]]
 
@@ -248,7 +250,7 @@ def test_bookmark_is_waited_for(replica: Node) -> None:
         waited.append((database, epoch, txid))
         replica.store.replicate(database)
 
-    written = replica(sql("insert into t values(2, 'two')"), CLOSE)
+    written = replica(sql("insert into t values(2, 'two')"), CLOSE, caller=b"else")
     replica.store.on_wait = arrive
     assert replica(sql("select count(*) from t"), bookmark=written.bookmark).rows() == [["2"]]
     assert waited == [("data", 1, 2)]
@@ -281,9 +283,11 @@ def test_replication_index_is_waited_for_like_a_bookmark(replica: Node) -> None:
 
 
 def test_write_does_not_wait_for_its_bookmark(replica: Node) -> None:
-    replica.store.on_wait = lambda *_: pytest.fail("waited")
+    waited: list[int] = []
+    replica.store.on_wait = lambda database, epoch, txid: waited.append(txid)
     replica(sql("insert into t values(2, 2)"), bookmark=marked(99))
     assert not replica.store.runs[0].read_only
+    assert waited == [2]  # only until this node shows what was written
 
 
 def test_levels_of_freshness(replica: Node) -> None:
@@ -306,6 +310,58 @@ def test_strong_read_without_a_primary_says_so(replica: Node) -> None:
     replica.store.fail = PrimaryUnavailable("no link")
     with pytest.raises(PrimaryUnavailable):
         replica(sql("select 1"), freshness=Freshness(Level.STRONG))
+
+
+# -- own writes, for clients without bookmarks ------------------------------------------------------------------------
+
+
+def test_write_is_answered_when_this_node_shows_it(replica: Node) -> None:
+    replica(sql("select 1"))
+    replica.store.on_wait = lambda database, epoch, txid: replica.store.replicate(database)
+    replica(sql("insert into t values(2, 'two')"))
+    assert replica(sql("select count(*) from t"), caller=b"anybody").rows() == [["2"]]
+    assert len(replica.store.runs) == 1
+
+
+def test_own_write_that_is_late_is_read_on_the_primary_by_its_caller_only(replica: Node) -> None:
+    count_ = sql("select count(*) from t")
+    replica(sql("insert into t values(2, 'two')"), caller=b"me")
+    assert replica(count_, caller=b"me").rows() == [["2"]]
+    assert replica(count_, caller=b"you").rows() == [["1"]]
+    assert replica(count_, caller=b"me", freshness=Freshness(Level.EVENTUAL)).rows() == [["1"]]
+    replica.store.replicate("data")
+    runs = len(replica.store.runs)
+    assert replica(count_, caller=b"me").rows() == [["2"]]
+    assert len(replica.store.runs) == runs
+
+
+def test_node_that_is_behind_is_not_waited_for_again_and_again(replica: Node) -> None:
+    waited: list[int] = []
+    replica.store.on_wait = lambda database, epoch, txid: waited.append(txid)
+    for number in range(2, 5):
+        replica(sql(f"insert into t values({number}, {number})"))
+        replica(sql("select count(*) from t"))
+    assert waited == [2]
+    replica.clock.ahead += BEHIND_S
+    replica(sql("insert into t values(5, 5)"))
+    assert waited == [2, 5]
+
+
+def test_open_transaction_is_not_waited_for(replica: Node) -> None:
+    waited: list[int] = []
+    replica.store.on_wait = lambda database, epoch, txid: waited.append(txid)
+    begun = replica(sql("begin immediate"), sql("insert into t values(2, 2)"))
+    assert waited == []
+    replica(sql("commit"), baton=begun.baton)
+    assert waited == [2]
+
+
+def test_store_that_fails_to_wait_does_not_fail_the_write(replica: Node) -> None:
+    def fail(database: str, epoch: int, txid: int) -> None:
+        raise NotReady("healing")
+
+    replica.store.on_wait = fail
+    assert replica(sql("insert into t values(2, 'two')")).results[0]["type"] == "ok"
 
 
 # -- streams ----------------------------------------------------------------------------------------------------------
