@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from pando.cli.client import Client
 from pando.cli.wire import SqlValue, statement
 from pando.clock import sleep_blocking
 from pando.errors import CallerError, PandoError, SqlError
 
+STATEMENT_ROWS = 25
+"""Rows of one INSERT: what one statement costs besides its rows no longer matters."""
 BATCH_ROWS = 500
 """Rows of one transaction: long enough to be quick, short enough that other writers do not notice."""
 ATTEMPTS_MAX = 20
@@ -24,6 +27,8 @@ PAUSE_S = 0.5
 """Pause before a batch is sent again."""
 MIN_POPULATION = 15_000
 """Smallest city in the data."""
+
+_T = TypeVar("_T")
 
 Batch = list[tuple[str, tuple[SqlValue, ...]]]
 """Statements with their arguments, for one transaction."""
@@ -47,9 +52,9 @@ SCHEMA = (
        )""",
     "CREATE TABLE IF NOT EXISTS sample_batches (batch INTEGER PRIMARY KEY, total INTEGER NOT NULL)",
 )
-_COUNTRY = "INSERT OR REPLACE INTO countries VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_CITY = "INSERT INTO cities VALUES (?, ?, ?, ?, ?, ?, ?)"
-_CITY_TEXT = "INSERT INTO cities_fts (rowid, name, alternate_names) VALUES (?, ?, ?)"
+_COUNTRY = "INSERT INTO countries VALUES "
+_CITY = "INSERT INTO cities VALUES "
+_CITY_TEXT = "INSERT INTO cities_fts (rowid, name, alternate_names) VALUES "
 _NOTE = "INSERT INTO sample_batches VALUES (?, ?)"
 _DONE = "SELECT batch, total FROM sample_batches ORDER BY batch"
 
@@ -116,7 +121,8 @@ def _load_batch(client: Client, database: str, number: int, total: int, batch: B
             # A batch whose outcome is not known, or that another loader was quicker with, is found by its number.
             if number in _progress_or_none(client, database):
                 return
-            if isinstance(error, SqlError) or attempt + 1 == ATTEMPTS_MAX:
+            is_refused = error.status < 500 and not error.retryable  # sending it again would not help
+            if is_refused or attempt + 1 == ATTEMPTS_MAX:
                 raise
             sleep_blocking(PAUSE_S)
         else:
@@ -140,12 +146,22 @@ def _send(client: Client, database: str, batch: Sequence[tuple[str, tuple[SqlVal
 
 def make_batches(countries: Records, cities: Records) -> Iterator[Batch]:
     """Give the statements of each transaction: countries first, then cities by id, always in the same order."""
-    rows = [(_COUNTRY, _country(code, country)) for code, country in sorted(countries.items())]
-    for start in range(0, len(rows), BATCH_ROWS):
-        yield rows[start : start + BATCH_ROWS]
-    ordered = sorted(cities.values(), key=lambda city: int(city["geonameid"]))
-    for start in range(0, len(ordered), BATCH_ROWS):
-        yield [made for city in ordered[start : start + BATCH_ROWS] for made in _city(city)]
+    for chunk in _chunks([_country(code, country) for code, country in sorted(countries.items())], BATCH_ROWS):
+        yield _insert(_COUNTRY, chunk)
+    for part in _chunks(sorted(cities.values(), key=lambda city: int(city["geonameid"])), BATCH_ROWS):
+        yield _insert(_CITY, [_city(city) for city in part]) + _insert(_CITY_TEXT, [_city_text(city) for city in part])
+
+
+def _chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _insert(head: str, rows: Sequence[tuple[SqlValue, ...]]) -> Batch:
+    return [
+        (head + ", ".join(f"({', '.join('?' * len(row))})" for row in chunk), tuple(chain.from_iterable(chunk)))
+        for chunk in _chunks(rows, STATEMENT_ROWS)
+    ]
 
 
 def _country(code: str, country: Mapping[str, Any]) -> tuple[SqlValue, ...]:
@@ -154,11 +170,13 @@ def _country(code: str, country: Mapping[str, Any]) -> tuple[SqlValue, ...]:
     return (code, *texts, *numbers, str(country["currencycode"]), str(country["languages"]))
 
 
-def _city(city: Mapping[str, Any]) -> Batch:
-    key, name = int(city["geonameid"]), str(city["name"])
-    place = (float(city["latitude"]), float(city["longitude"]))
-    row = (key, name, str(city["countrycode"]), *place, int(city["population"]), str(city["timezone"]))
-    return [(_CITY, row), (_CITY_TEXT, (key, name, "\n".join(city["alternatenames"])))]
+def _city(city: Mapping[str, Any]) -> tuple[SqlValue, ...]:
+    head = (int(city["geonameid"]), str(city["name"]), str(city["countrycode"]))
+    return (*head, float(city["latitude"]), float(city["longitude"]), int(city["population"]), str(city["timezone"]))
+
+
+def _city_text(city: Mapping[str, Any]) -> tuple[SqlValue, ...]:
+    return (int(city["geonameid"]), str(city["name"]), "\n".join(city["alternatenames"]))
 
 
 def read_package() -> Source:
