@@ -6,7 +6,7 @@ session turns into JobFailed. Not here: the loop, applying what the store pushed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -207,6 +207,7 @@ def redo(shop: Workshop, request: wire.Redo) -> Steps:
         replica.start_at(place)
         end = log.last.txid
         while replica.position.txid < end:
+            replica.require_lock()
             replica.apply_next(log, end)
             yield
         position = replica.position
@@ -281,7 +282,7 @@ def checkpoint_replica(shop: Workshop, request: wire.CheckpointReplica) -> Steps
     yield
 
 
-def inspect_foreign_write(shop: Workshop, held: Held) -> Generator[None, None, None]:
+def inspect_foreign_write(shop: Workshop, held: Held) -> Steps:
     """After someone else wrote to a replica's file: name the pages that differ, and tell the store.
 
     When none does (it was a write without effect), applying goes on.
@@ -295,6 +296,7 @@ def inspect_foreign_write(shop: Workshop, held: Held) -> Generator[None, None, N
         if not bad:
             replica.start_at(replica.position)
             return
+        replica.state = ReplicaState.UNKNOWN
     finally:
         held.is_busy = False
     position = replica.position

@@ -34,7 +34,7 @@ class OpenReplica(msgspec.Struct, frozen=True, array_like=True, tag=301):
 
 
 class ApplyTo(msgspec.Struct, frozen=True, array_like=True, tag=302):
-    """The log holds entries up to `txid`, durably: apply them. Answered by Applied, one or more times.
+    """The log holds entries up to `txid`, durably: apply them. Answered by Applied, as often as it takes (0: is there).
 
     For a database that is still opening, or installing a snapshot, it is remembered.
     """

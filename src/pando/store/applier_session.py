@@ -21,6 +21,7 @@ from pando.store.apply import LOG_GAP
 from pando.store.blocking_link import BlockingLink
 from pando.store.evidence import save_evidence
 from pando.store.files import FileSystem
+from pando.store.pages import FILE_BUSY
 from pando.store.replica import EntrySource, ReplicaState, is_transient
 from pando.store.steps import Steps
 from pando.types import TXID
@@ -179,6 +180,16 @@ class Session:
         if number > 0:  # jobs of our own have numbers below zero, nobody waits for them
             self._outbox.append(wire.JobFailed(number, database, error.code, error.message, error.retryable))
 
+    def _job_failed(self, number: int, database: str, error: PandoError) -> None:
+        """Tell the store; a job of our own has no request to answer, so it is as if an apply had failed."""
+        held = self._shop.held.get(database)
+        if number > 0:
+            self._fail(number, database, error)
+        elif held is not None and is_transient(error):
+            self._stall(held, error, RETRY_S)
+        elif held is not None:
+            self._diverge(held, error)
+
     def _start_own(self, database: str, steps: Steps) -> None:
         self._own_jobs -= 1
         self._jobs[self._own_jobs] = (database, steps)
@@ -194,7 +205,7 @@ class Session:
         except StopIteration:
             pass
         except PandoError as error:
-            self._fail(number, database, error)
+            self._job_failed(number, database, error)
         self._jobs.pop(number, None)
         held = self._shop.held.get(database)
         if held is not None:
@@ -213,8 +224,10 @@ class Session:
             return
         replica = held.replica
         if not replica.relock():
-            self._stall(held, NotReady("another program holds the file's write lock", code="FILE_BUSY"), LOCK_RETRY_S)
+            self._stall(held, NotReady("another program holds the file's write lock", code=FILE_BUSY), LOCK_RETRY_S)
             return
+        if held.stalled_code == FILE_BUSY:
+            held.stalled_code = ""
         if replica.state is ReplicaState.READY and replica.position.txid < held.target:
             self._apply(name, held)
         if replica.state is ReplicaState.FOREIGN:

@@ -129,6 +129,11 @@ class PageFile:
         return int(run("PRAGMA page_size").fetchone()[0])
 
     @_guarded
+    def wait_for_locks(self, seconds: float) -> None:
+        """Wait so long for a lock that another program holds, from now on."""
+        self._cursor.execute(f"PRAGMA busy_timeout={round(seconds * 1000)}").fetchone()
+
+    @_guarded
     def journal_mode(self) -> str:
         """Give the journal mode of the file, `wal` for every file of ours."""
         return str(self._cursor.execute("PRAGMA journal_mode").fetchone()[0])

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pando import limits
 from pando.errors import ChecksumMismatch, CorruptionError, NotReady, PandoError, invariant
@@ -26,6 +26,10 @@ from pando.types import EMPTY_CHECKSUM, NO_POSITION, TXID, Checksum, Pgno, Posit
 
 if TYPE_CHECKING:
     from pando.store.positions import PositionTable
+
+
+_OPENING_WAIT_S: Final = 1.0
+"""How long opening waits for locks: readers that open at the same time hold some for a moment, to recover the WAL."""
 
 
 class ReplicaState(StrEnum):
@@ -122,7 +126,9 @@ class Replica:
         if not self._fs.exists(path) or (self._fs.stat(path).size == 0 and not self._has_wal()):
             return
         self.file = PageFile(self.path)
+        self.file.wait_for_locks(_OPENING_WAIT_S)
         self._data_version = self.file.lock()
+        self.file.wait_for_locks(0.0)
         yield from self.rescan_steps()
 
     def _has_wal(self) -> bool:

@@ -228,6 +228,7 @@ def test_a_foreign_write_is_told_with_its_pages_and_healed(desk: Desk, tmp_path:
     foreign = desk.until(wire.ForeignWrite)
     assert sorted(foreign.pages) == sorted(differing)
     assert foreign.txid == 3
+    assert not any(isinstance(answer, (wire.Diverged, wire.ForeignWrite)) for answer in desk.turn(5))
     primary.sql("INSERT INTO t VALUES(1)")
     primary.capture()
     desk.say(wire.ApplyTo("r", 4))
