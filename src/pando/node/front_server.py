@@ -1,0 +1,146 @@
+"""The HTTP server of the front: takes connections within a bound, and turns errors into answers.
+
+Not here: passing requests on (`pando.node.front_proxy`), the process (`pando.node.front`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from pando.errors import Overloaded, PandoError
+from pando.log import EventLog, bridge_logger
+from pando.node.front_nodes import Rotation
+from pando.node.front_proxy import HEADER_BYTES_MAX, AnswerBroke, Proxy, error_answer
+from pando.node.front_websocket import handle_websocket, is_websocket
+
+KEEPALIVE_S: Final = 75.0
+"""A client's connection is closed after this time without a request."""
+REFUSED_MAX: Final = 1024
+"""Connections past the limit that are open at once to be told so; more are closed without a word."""
+REFUSED_S: Final = 2.0
+"""How long a connection past the limit may take to send the request that is refused."""
+_FULL_LOG_S: Final = 10.0
+
+_TOO_MANY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nRetry-After: 1\r\n"
+)
+
+
+class FrontServer(web.Server):
+    """The HTTP server of the front, with a bound on its connections.
+
+    Past the bound the connection that was idle for longest is told to go; when none is idle, the newcomer is.
+    """
+
+    def __init__(
+        self, proxy: Proxy, rotation: Rotation, session: aiohttp.ClientSession, *, limit: int, log: EventLog
+    ) -> None:
+        super().__init__(
+            self._handle,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=KEEPALIVE_S,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            logger=_server_logger(log),
+        )
+        self._proxy = proxy
+        self._rotation = rotation
+        self._session = session
+        self._limit = limit
+        self._log = log
+        self._idle: OrderedDict[web.RequestHandler, None] = OrderedDict()
+        self._open: set[web.RequestHandler] = set()
+        self._refused: set[web.RequestHandler] = set()
+        self._logged_at = -_FULL_LOG_S
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Called by the protocol."""
+        super().connection_made(handler, transport)
+        self._open.add(handler)
+        self._idle[handler] = None
+        if len(self._open) - len(self._refused) > self._limit:
+            self._make_room(handler)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """Called by the protocol."""
+        super().connection_lost(handler, exc)
+        self._open.discard(handler)
+        self._refused.discard(handler)
+        self._idle.pop(handler, None)
+
+    def _make_room(self, newcomer: web.RequestHandler) -> None:
+        oldest, _ = self._idle.popitem(last=False)
+        if oldest is not newcomer:
+            self._tell_full(1)
+            body = error_answer(Overloaded(self._full())).body
+            assert isinstance(body, bytes)
+            if oldest.transport is not None:
+                oldest.transport.write(_TOO_MANY + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+            self._drop(oldest)
+        elif len(self._refused) >= REFUSED_MAX:
+            self._drop(newcomer)
+        else:
+            self._tell_full(0)
+            self._refused.add(newcomer)
+            self._loop.call_later(REFUSED_S, newcomer.force_close)
+
+    def _drop(self, handler: web.RequestHandler) -> None:
+        self._open.discard(handler)  # now, and not when the transport says so: the place is given away
+        handler.force_close()
+
+    def _full(self) -> str:
+        return f"{self._limit} connections are open, which is the limit; close this one, or try again later"
+
+    def _tell_full(self, closed: int) -> None:
+        if self._loop.time() - self._logged_at >= _FULL_LOG_S:
+            self._logged_at = self._loop.time()
+            self._log.emit("web.connections_full", open=len(self._open), limit=self._limit, closed=closed)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        self._idle.pop(connection, None)
+        try:
+            if connection in self._refused:
+                raise Overloaded(self._full())
+            if is_websocket(request):
+                return await handle_websocket(request, self._rotation, self._session)
+            return await self._proxy.handle(request)
+        except PandoError as error:
+            answer = error_answer(error)
+            if connection in self._refused:
+                answer.force_close()
+            return answer
+        except AnswerBroke:
+            if request.transport is not None:
+                request.transport.abort()  # whatever the framing, the client must not take it for the end
+            connection.force_close()
+            return web.Response()  # goes nowhere
+        finally:
+            if connection in self._open and connection not in self._refused:
+                self._idle[connection] = None
+
+
+class _Complaints(logging.Filter):
+    """Leaves out what clients did wrong: they were told, and could fill the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is for the operator."""
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError | ConnectionError)
+
+
+def _server_logger(log: EventLog) -> logging.Logger:
+    for name in ("pando.front.http", "aiohttp", "asyncio"):
+        bridge_logger(name, log)
+    logger = logging.getLogger("pando.front.http")
+    logger.filters = [_Complaints()]
+    return logger
