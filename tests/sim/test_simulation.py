@@ -26,7 +26,7 @@ def test_simulation_ends_with_equal_nodes(seed):
 @pytest.mark.parametrize("seed", [3, 11])
 def test_same_seed_gives_the_same_trace(seed):
     first, second = simulate(seed, faults_s=QUICK_SECONDS), simulate(seed, faults_s=QUICK_SECONDS)
-    assert first.events > 100
+    assert first.events > 50
     assert first.digest == second.digest
     assert list(first.trace) == list(second.trace)
     assert simulate(seed + 1, faults_s=QUICK_SECONDS).digest != first.digest

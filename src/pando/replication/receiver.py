@@ -125,11 +125,12 @@ class Receiver:
 
     @property
     def knows_all(self) -> bool:
-        """Whether we hold, or at least have reached once, every database that there is at the upstream (and is not omitted).
+        """Whether our log holds something of every database at the upstream, or it is known to be empty.
 
-        Only then may this node tell its own replicas that its list of databases is complete.
+        Only then, and after its senders were told of those logs, may this node call its own list complete.
         """
-        return self._has_whole_list and all(f.tail.txid > 0 or f.is_caught_up for f in self._databases.values())
+        states = self._databases.values()
+        return self._has_whole_list and all(f.durable.txid > 0 or (f.is_caught_up and f.tail.txid == 0) for f in states)
 
     @property
     def databases(self) -> Mapping[str, FollowingState]:

@@ -70,7 +70,11 @@ class SimNode:
 
     def io_delay(self) -> float:
         """How long the disk takes."""
-        return self.random.uniform(0.0, 0.002) if not self.chance(0.02) else self.random.uniform(0.0, 0.2)
+        return (
+            self.random.uniform(0.0, 0.002)
+            if not self.chance(self.world.rates.slow_io)
+            else self.random.uniform(0.0, 0.2)
+        )
 
     def later(self, delay: float, event: Callable[[], None]) -> None:
         """Let something happen, unless the node crashes first."""
@@ -332,6 +336,7 @@ class SimNode:
         elif isinstance(action, act.Freeze):
             self.later(5 * self.io_delay(), lambda: self._freeze(action.database))
         elif isinstance(action, act.DropDatabase):
+            self.world.check_dropped(self, action.database)
             self._keep(action.database)
             self.drop(action.database)
         elif isinstance(action, act.AdoptEpoch):

@@ -37,11 +37,12 @@ TRACE_LINES = 400
 
 @dataclass(slots=True, kw_only=True)
 class Rates:
-    """How often things happen: per second, or (`io_error`) per operation of the disk."""
+    """How often things happen: per second, or (`io_error`, `slow_io`) per operation of the disk."""
 
     commit: float
     fault: float
     io_error: float
+    slow_io: float
 
 
 class World:
@@ -73,10 +74,14 @@ class World:
             doubled=random.choice((0.0, 0.05)),
         )
         self.rates = Rates(
-            commit=random.choice((10, 60)), fault=random.choice((0.5, 2.0, 6.0)), io_error=random.choice((0.0, 0.01))
+            commit=random.choice((10, 60)),
+            fault=random.choice((0.5, 2.0, 6.0)),
+            io_error=random.choice((0.0, 0.01)),
+            slow_io=random.choice((0.02, 0.3)),
         )
         self.windows = random.choice((Windows(), _small_windows(1), _small_windows(3)))
-        self._payloads = (20, 120, 400, self.windows.entry_bytes + 200 if self.windows.entry_bytes < 10_000 else 900)
+        longest = self.windows.entry_bytes if self.windows.entry_bytes < 10_000 else 900
+        self._payloads = [20, 120, 400] * 8 + [longest + 200]
         self._names = ["data", "one", "two"][: random.randint(1, 3)]
         self._build()
 
@@ -169,6 +174,13 @@ class World:
             return
         kept = [positions for name, positions in node.evidence if name == database and log.durable in positions]
         invariant(bool(kept), "thrown away without evidence", node=node.name, lost=log.durable, taken=position)
+
+    def check_dropped(self, node: SimNode, database: str) -> None:
+        """A replica drops a database: then the primary does not have it."""
+        if self.had_promotion or database in self.recreated or database in self._omitted(node):
+            return
+        primary = self.nodes[self.primary]
+        invariant(database not in primary.logs, "dropped what the primary has", node=node.name, database=database)
 
     # -- running -----------------------------------------------------------------------------------------------------
 
@@ -333,7 +345,8 @@ class World:
 
     def _heal(self) -> None:
         self.note("world", "heal")
-        self.rates.io_error = 0.0
+        self.rates.io_error = self.rates.slow_io = 0.0
+        was_ordered = self.faults.ordered  # then nothing may need a new connection to get on
         self.faults.ordered, self.faults.delay_s, self.faults.slow = True, 0.001, 0.0
         self._run_until(self.time.now + 4.0, None)  # what was planned has happened
         for node in self.nodes.values():
@@ -343,7 +356,7 @@ class World:
                 self._follow_primary(node)
             elif not node.is_alive or (node.is_fenced and node.is_primary):
                 self._renew(node)
-            elif node.link is not None:
+            elif node.link is not None and not was_ordered:
                 node.link.cut(told=("replica", "upstream"))
         self._break_cycles()
         self._run_until(self.time.now + 1.0, None)

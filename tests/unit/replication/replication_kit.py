@@ -23,7 +23,7 @@ def filled_log(
     count: int, *, epoch: int = 1, size: int = 20, base: Position = NO_POSITION, mark: bytes = b""
 ) -> ToyLog:
     """A durable log of so many entries; `mark` makes another history of it."""
-    log = ToyLog(base)
+    log = ToyLog()
     for number in range(count):
         log.append(entry_after(log.last, epoch=epoch, payload=mark + number.to_bytes(2, "big") * (size // 2)))
     log.sync()
