@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import FrameType
@@ -48,7 +49,10 @@ def main(runtime: Runtime, index: int, count: int) -> None:
     """Be web process `index` of `count`; returns when told to stop by SIGTERM."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _already_handled)
-    uvloop.run(_WebProcess(runtime, index, count).run())
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    runner.run(_WebProcess(runtime, index, count).run())
+    sys.stderr.flush()
+    os._exit(0)  # the loop is not closed: that may wait for connections that nobody will end
 
 
 def _already_handled(_number: int, _frame: FrameType | None) -> None:

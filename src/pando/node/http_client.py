@@ -79,9 +79,8 @@ async def exchange(
             await _send(writer, _head(target, method, path, headers, body), body)
             return await _read(reader)
     except (OSError, TimeoutError, httptools.HttpParserError) as error:
-        raise OutcomeUnknown(
-            f"{target} did not answer ({error or 'no answer in time'}); it may have done it"
-        ) from error
+        reason = str(error) or "no answer in time"
+        raise OutcomeUnknown(f"{target} did not answer ({reason}); it may have done it") from error
     finally:
         writer.close()
         with contextlib.suppress(OSError):
@@ -96,7 +95,8 @@ async def _connect(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWri
             host, port, context = split_node_url(target)
             return await asyncio.open_connection(host, port, ssl=context)
     except (OSError, TimeoutError) as error:
-        raise PrimaryUnavailable(f"{target} cannot be reached ({error or 'no answer'}); nothing was done") from error
+        reason = str(error) or "no answer in time"
+        raise PrimaryUnavailable(f"{target} cannot be reached ({reason}); nothing was done") from error
 
 
 def _head(target: str, method: str, path: str, headers: Headers, body: Body) -> bytes:

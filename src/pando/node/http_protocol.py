@@ -149,6 +149,9 @@ class NodeProtocol(HttpToolsProtocol):
         self._is_new = True
         self._first_bytes = b""
         self._head_bytes = 0
+        self._is_past_head = False
+        """Whether the bytes that just came in were not all part of an unfinished header."""
+        self._is_in_body = False
         self._opened_at = 0.0
         self._waiting_since = 0.0
 
@@ -164,18 +167,24 @@ class NodeProtocol(HttpToolsProtocol):
             data = self._look_for_link(data)
             if not data:
                 return
-        self._head_bytes += len(data)
-        if self._head_bytes > HEAD_BYTES_MAX:
-            if not self._is_in_flight():
-                self.dismiss(_HEAD_TOO_LARGE)
-                return
-            self._head_bytes = 0
         super().data_received(data)
+        if self._is_past_head:
+            self._head_bytes = 0
+            self._is_past_head = self._is_in_body
+        else:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self.dismiss(_HEAD_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
-        self._head_bytes = 0
+        self._is_past_head = self._is_in_body = True
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        self._is_in_body = False
+        super().on_message_complete()
 
     def _look_for_link(self, data: bytes) -> bytes:
         """Give the bytes that are for the HTTP parser; none while a link's header comes in."""

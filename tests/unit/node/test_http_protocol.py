@@ -1,0 +1,305 @@
+import asyncio
+import json
+import socket
+import tempfile
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+import uvloop
+from uvicorn.server import ServerState
+
+from pando.log import EventLog
+from pando.node.http_protocol import HEAD_BYTES_MAX, HEAD_S, Gate, bind_gate
+from pando.store.adopt import Giver
+from pando.store.handshake import LinkKind
+from pando.store.link import make_decoder
+from pando.store.link_open import LinkHandlers, dial_tcp, new_dialer
+from pando.store.protocol import StoreAnswer
+from pando.testing.fake_store import FakeStore
+
+KEY = b"k" * 32
+KEEP_ALIVE_S = 50.0
+
+
+def run(scenario):
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(asyncio.wait_for(scenario, 20))
+
+
+@pytest.fixture
+def folder():
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+class App:
+    """Answers with what it got; holds requests for /slow until told."""
+
+    def __init__(self):
+        self.go_on = asyncio.Event()
+        self.largest = 0
+
+    async def __call__(self, scope, receive, send):
+        size = 0
+        while True:
+            message = await receive()
+            size += len(message.get("body", b""))
+            self.largest = max(self.largest, len(message.get("body", b"")))
+            if not message.get("more_body"):
+                break
+        if scope["path"] == "/slow":
+            await self.go_on.wait()
+        body = f"{scope['method']} {scope['path']} {size}".encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Server:
+    def __init__(self, gate, app, lines):
+        self.gate, self.app, self.lines = gate, app, lines
+        self.state = ServerState()
+        self.port = 0
+
+    async def connect(self):
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def until_in_flight(self, count):
+        async with asyncio.timeout(10):
+            while sum(one.idle_since(KEEP_ALIVE_S) is None for one in self.state.connections) != count:
+                await asyncio.sleep(0)
+
+    async def until_open(self, count):
+        async with asyncio.timeout(10):
+            while len(self.state.connections) != count:
+                await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def serving(folder, connections_max=100):
+    lines = []
+    giver = Giver(str(folder / "adopt.sock"))
+    log = EventLog("web-0", form="json", write=lines.append)
+    gate = Gate(connections_max=connections_max, giver=giver, log=log, keep_alive_s=KEEP_ALIVE_S)
+    server = Server(gate, App(), lines)
+    config = uvicorn.Config(
+        server.app,
+        http=bind_gate(gate),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        interface="asgi3",
+        proxy_headers=False,
+    )
+    config.load()
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(
+        lambda: config.http_protocol_class(config=config, server_state=server.state, app_state={}, _loop=loop),
+        "127.0.0.1",
+        0,
+    )
+    server.port = listening.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        listening.close()
+        for connection in list(server.state.connections):
+            connection.transport.abort()
+        giver.close()
+
+
+async def next_millisecond():
+    """Wait until the loop's clock has moved: connections that went idle in the same instant are equals."""
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    while loop.time() < before + 0.002:
+        await asyncio.sleep(0)
+
+
+async def get(reader, writer, path="/x"):
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    return await answer(reader)
+
+
+async def answer(reader):
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    length = next(int(line.split(":")[1]) for line in head.split("\r\n") if line.startswith("content-length"))
+    return int(head.split()[1]), (await reader.readexactly(length)).decode()
+
+
+def test_requests_pass_in_whatever_pieces_they_come(folder):
+    async def scenario():
+        async with serving(folder) as server:
+            reader, writer = await server.connect()
+            for byte in b"GET /cluster/links HTTP/1.1\r\nhost: x\r\n\r\n":
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0)
+            assert await answer(reader) == (200, "GET /cluster/links 0")
+            assert await get(reader, writer, "/again") == (200, "GET /again 0")
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_link_without_upgrade_is_a_plain_request(folder):
+    async def scenario():
+        async with serving(folder) as server:
+            reader, writer = await server.connect()
+            assert await get(reader, writer, "/cluster/link") == (200, "GET /cluster/link 0")
+            writer.close()
+
+    run(scenario())
+
+
+def test_an_upgrade_is_handed_to_the_store_and_leaves_nothing_behind(folder):
+    async def scenario():
+        store = FakeStore(folder, key=KEY)
+        await store.start()
+        async with serving(folder) as server:
+            got = asyncio.get_running_loop().create_future()
+
+            def on_open(link, peer):
+                return LinkHandlers(
+                    decoder=make_decoder(StoreAnswer), on_messages=got.set_result, on_closed=lambda end: None
+                )
+
+            url = f"http://127.0.0.1:{server.port}"
+            link = await dial_tcp(url, new_dialer(LinkKind.REPLICA, "r", key=KEY), on_open)
+            assert (await got)[0].node == "n1"
+            await server.until_open(0)
+            assert store.kinds() == [LinkKind.REPLICA]
+            link.close()
+        await store.stop()
+
+    run(scenario())
+
+
+def test_without_a_store_an_upgrade_gets_an_answer(folder):
+    async def scenario():
+        async with serving(folder) as server:
+            reader, writer = await server.connect()
+            writer.write(b"GET /cluster/link HTTP/1.1\r\nhost: x\r\nUpgrade: pando-link\r\n\r\n")
+            status, body = await answer(reader)
+            assert status == 503
+            assert json.loads(body)["code"] == "NOT_READY"
+            assert await reader.read() == b""
+            writer.close()
+
+    run(scenario())
+
+
+def test_past_the_limit_the_longest_idle_connection_goes_and_the_new_one_is_served(folder):
+    async def scenario():
+        async with serving(folder, connections_max=3) as server:
+            held = [await server.connect() for _ in range(3)]
+            await server.until_open(3)
+            for reader, writer in (held[1], held[0], held[2]):  # 1 is idle for the longest, then 0
+                assert (await get(reader, writer))[0] == 200
+                await next_millisecond()
+            fourth = await server.connect()
+            assert await get(*fourth) == (200, "GET /x 0")
+            status, body = await answer(held[1][0])
+            assert status == 503
+            assert json.loads(body)["retryable"] is True
+            assert await held[1][0].read() == b""
+            assert await get(*held[0]) == (200, "GET /x 0")
+            fifth = await server.connect()
+            assert await get(*fifth) == (200, "GET /x 0")
+            server.gate.sweep(0.0)
+            assert json.loads(server.lines[-1])["event"] == "web.connections_full"
+            assert json.loads(server.lines[-1])["closed"] == 2
+            for _, writer in (*held, fourth, fifth):
+                writer.close()
+
+    run(scenario())
+
+
+def test_connections_with_a_request_in_flight_are_kept_and_the_new_one_is_refused(folder):
+    async def scenario():
+        async with serving(folder, connections_max=2) as server:
+            held = [await server.connect() for _ in range(2)]
+            for _, writer in held:
+                writer.write(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+            await server.until_in_flight(2)
+            reader, writer = await server.connect()
+            assert (await answer(reader))[0] == 503
+            writer.close()
+            server.app.go_on.set()
+            for reader, writer in held:
+                assert await answer(reader) == (200, "GET /slow 0")
+                writer.close()
+
+    run(scenario())
+
+
+def test_an_unfinished_header_is_given_up_after_the_time(folder):
+    async def scenario():
+        async with serving(folder) as server:
+            loop = asyncio.get_running_loop()
+            slow, idle, busy = [await server.connect() for _ in range(3)]
+            assert (await get(*idle))[0] == 200
+            busy[1].write(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+            slow[1].write(b"GET /x HTT")
+            await server.until_in_flight(1)
+            server.gate.sweep(loop.time() + HEAD_S - 1)
+            assert len(server.state.connections) == 3
+            server.gate.sweep(loop.time() + HEAD_S + 1)
+            assert (await answer(slow[0]))[0] == 408
+            server.app.go_on.set()
+            assert (await answer(busy[0]))[0] == 200
+            assert (await get(*idle))[0] == 200
+            for _, writer in (slow, idle, busy):
+                writer.close()
+
+    run(scenario())
+
+
+def test_an_endless_header_is_refused(folder):
+    async def scenario():
+        async with serving(folder) as server:
+            reader, writer = await server.connect()
+            writer.write(b"GET /x HTTP/1.1\r\n")
+            for number in range(HEAD_BYTES_MAX // 1000 + 2):
+                writer.write(b"h%d: " % number + b"v" * 1000 + b"\r\n")
+            assert (await answer(reader))[0] == 431
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_large_body_is_never_held_whole(folder):
+    async def scenario():
+        async with serving(folder) as server:
+            reader, writer = await server.connect()
+            size = 20 << 20
+            writer.write(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % size)
+            for _ in range(20):
+                writer.write(bytes(1 << 20))
+                await writer.drain()
+            assert await answer(reader) == (200, f"POST /x {size}")
+            assert server.app.largest < 2 << 20
+            writer.close()
+
+    run(scenario())
+
+
+def test_a_connection_of_a_unix_socket_is_served_too(folder):
+    async def scenario():
+        async with serving(folder) as server:
+            left, right = socket.socketpair()
+            loop = asyncio.get_running_loop()
+            config = uvicorn.Config(server.app, lifespan="off", log_config=None, ws="none")
+            config.load()
+            await loop.connect_accepted_socket(
+                lambda: bind_gate(server.gate)(config=config, server_state=server.state, app_state={}, _loop=loop),
+                left,
+            )
+            reader, writer = await asyncio.open_connection(sock=right)
+            assert (await get(reader, writer))[0] == 200
+            writer.close()
+
+    run(scenario())
