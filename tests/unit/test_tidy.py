@@ -355,16 +355,28 @@ def names_in(module):
     return {name for node in ast.walk(module.tree) for name in imported_names(node)}
 
 
-@cache
-def imported_by_tests():
-    """What tests import; a name that a package's __init__ hands on counts for the module that it comes from."""
-    found = {name for module in checks() for name in names_in(module)}
+def handed_on(names):
+    """Where names come from that tests import through a package's __init__."""
     for module in sources():
         if module.path.name == "__init__.py":
             for node in module.tree.body:
-                handed_on = {f"pando.{module.name}.{name.rpartition('.')[2]}" for name in imported_names(node)}
-                if handed_on & found:
-                    found |= set(imported_names(node))
+                given = {f"pando.{module.name}.{name.rpartition('.')[2]}" for name in imported_names(node)}
+                if given & names:
+                    yield from imported_names(node)
+
+
+@cache
+def covered_by_tests():
+    """Modules that tests import, and parts of the same package that those are made of."""
+    found = {name for module in checks() for name in names_in(module)}
+    found |= set(handed_on(found))
+    parts = {f"pando.{module.name}": {name for name, _ in imports(module)} | names_in(module) for module in sources()}
+    waiting = [name for name in found if name in parts]
+    while waiting:
+        package = (name := waiting.pop()).split(".")[1]
+        new = {part for part in parts[name] if part in parts and part.split(".")[1] == package} - found
+        found |= new
+        waiting += new
     return found
 
 
@@ -376,10 +388,10 @@ def is_mirrored(module):
 
 def test_every_module_has_a_test():
     missing = {
-        module.name: "no test file imports it, nor is one named after it"
+        module.name: "no test imports it, nor what it is part of, nor is a test named after it"
         for module in sources()
         if module.path.name != "__init__.py" and has_content(module)
-        if f"pando.{module.name}" not in imported_by_tests() and not is_mirrored(module)
+        if f"pando.{module.name}" not in covered_by_tests() and not is_mirrored(module)
     }
     compare(missing, MODULES_WITHOUT_TEST, "untested")
 
