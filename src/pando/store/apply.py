@@ -19,8 +19,9 @@ from pando.types import EMPTY_CHECKSUM, Checksum, Pgno, Position, lock_pgno
 
 MERGED_PAGES_BYTES: Final = 16 * limits.MIB
 """Decoded pages after which no further entry is merged into an apply: bounds memory and the time to COMMIT."""
-STREAMED_ENTRY_BYTES: Final = 16 * limits.MIB
-"""An entry longer than this is decoded page by page while it is written, so that its pages are never all in memory."""
+STREAMED_ENTRY_BYTES: Final = 512 * limits.KIB
+"""An entry longer than this is decoded page by page while it is written, so that its pages are never all in memory
+(pages of zeros are packed 240 to 1, so this much can stand for 120 MiB)."""
 
 ENTRY_DOES_NOT_FOLLOW: Final = "ENTRY_DOES_NOT_FOLLOW"
 """Code of the ChecksumMismatch that says the next entry continues another position than ours."""
