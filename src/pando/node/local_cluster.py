@@ -25,6 +25,7 @@ from pando.errors import InvalidSetting, NotReady, StorageError
 from pando.node.restarts import Restarts
 from pando.node.secret import read_or_create_secret
 from pando.node.supervisor import ALIVE_VARIABLE, cores, require_port
+from pando.node.tokens import make_token
 from pando.setting_kinds import BadValue, parse_address, show_address
 from pando.settings import environment_names, rows
 from pando.store.files import FileLock, RealFileSystem, make_directories
@@ -41,6 +42,9 @@ LOG_SIZE_MAX: Final = 16 << 20
 _POLL_S: Final = 0.05
 _TAIL_BYTES: Final = 2000
 _HEALTHY: Final = 200
+SERVE_COMMAND: Final = (sys.executable, "-m", "pando", "serve")
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses to listen at that nobody can connect to on every system, and what to connect to instead."""
 _KEPT_VARIABLES: Final = frozenset({"PANDO_LOG_LEVEL", "PANDO_LOG_FORMAT"})
 
 
@@ -103,9 +107,13 @@ class LocalCluster:
         http: str = "127.0.0.1:8090",
         web: int = 0,
         flags: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        serve: Sequence[str] = SERVE_COMMAND,
         clock: Clock | None = None,
     ) -> None:
         """`web`: web processes of each node, 0 shares the cores among the nodes; `flags`: more flags for every node.
+
+        `environ`: what the processes inherit, this process's environment when left out; `serve`: what runs a node.
 
         Raises InvalidSetting for an address that cannot be.
         """
@@ -114,6 +122,8 @@ class LocalCluster:
         self._host, self._port = _parse(http, nodes)
         self._web = web or max(1, cores() // nodes)
         self._flags = list(flags)
+        self._environ = os.environ if environ is None else environ
+        self._serve = list(serve)
         self._lock = FileLock(self._directory / ".pando" / "up.lock")
         self._alive: tuple[int, int] | None = None
         self._front: LocalProcess | None = None
@@ -139,6 +149,17 @@ class LocalCluster:
         """Give how often each node, and the front, was started again, by address."""
         return {one.url: max(0, one.restarts.starts - 1) for one in self._processes()}
 
+    @property
+    def secret(self) -> str:
+        """The cluster's secret: what the environment says (as commands that ask the cluster do), else DIR's."""
+        _, row = rows()["secret"]
+        given = next((found for name in environment_names("secret", row) if (found := self._environ.get(name))), "")
+        return read_or_create_secret(self._directory, given)
+
+    def token(self) -> str:
+        """Make an administrator's token, good on every node."""
+        return make_token(self.secret, clock=self._clock)
+
     # -- life --
 
     def start(self, timeout_s: float = READY_S) -> None:
@@ -155,7 +176,7 @@ class LocalCluster:
         make_directories(RealFileSystem(), self._directory / ".pando")
         if not self._lock.try_acquire():
             raise NotReady(f"process {self._lock.holder()} runs a cluster in {self._directory} already; stop it first")
-        secret = read_or_create_secret(self._directory)
+        secret = self.secret
         for number in range(self._count + 1):
             require_port((self._host, self._port + number), self._clock)
         self._alive = os.pipe()
@@ -221,7 +242,8 @@ class LocalCluster:
     # -- inside --
 
     def _url(self, number: int) -> str:
-        return f"http://{show_address((self._host, self._port + number))}"
+        host = _EVERYWHERE.get(self._host, self._host)
+        return f"http://{show_address((host, self._port + number))}"
 
     def _processes(self) -> Iterator[LocalProcess]:
         yield from (node.supervisor for node in self.nodes)
@@ -232,11 +254,15 @@ class LocalCluster:
         name = f"node{number}"
         directory = self._directory / name
         address = show_address((self._host, self._port + number))
-        command = [sys.executable, "-m", "pando", "serve", "--dir", str(directory), "--http", address, "--node", name]
-        command += ["--web", str(self._web), *self._flags]
+        command = [*self._serve, "--dir", str(directory), "--http", address, "--node", name]
+        command += ["--web", str(self._web), "--voters", str(self._count), *self._flags]
         if number > 1:
             command += ["--primary", self._url(1)]
-        environment = {**_clean_environment(), "PANDO_SECRET": secret, ALIVE_VARIABLE: str(self._alive_end())}
+        environment = {
+            **_clean_environment(self._environ),
+            "PANDO_SECRET": secret,
+            ALIVE_VARIABLE: str(self._alive_end()),
+        }
         process = LocalProcess(name, self._url(number), command, environment, self._log_path(name))
         return LocalNode(name, self._url(number), directory, process)
 
@@ -245,7 +271,9 @@ class LocalCluster:
         for node in self.nodes:
             command += ["--node", node.url]
         command += ["--alive-fd", str(self._alive_end())]
-        return LocalProcess("front", self.front_url, command, _clean_environment(), self._log_path("front"))
+        return LocalProcess(
+            "front", self.front_url, command, _clean_environment(self._environ), self._log_path("front")
+        )
 
     def _alive_end(self) -> int:
         assert self._alive is not None
@@ -297,10 +325,10 @@ def _parse(http: str, nodes: int) -> tuple[str, int]:
     return host, port
 
 
-def _clean_environment() -> dict[str, str]:
-    """Give our environment without settings: those of this machine's other nodes are not for ours."""
+def _clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment without settings: those of this machine's other nodes are not for ours."""
     names = {env for name, (_, row) in rows().items() for env in environment_names(name, row)} - _KEPT_VARIABLES
-    return {key: value for key, value in os.environ.items() if key not in names and key != "PANDO_CONFIG"}
+    return {key: value for key, value in environ.items() if key not in names and key != "PANDO_CONFIG"}
 
 
 def _open_log(path: Path) -> IO[bytes]:
