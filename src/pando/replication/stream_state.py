@@ -90,6 +90,7 @@ class StreamState:
         "cursor",
         "database",
         "entries",
+        "head_moved",
         "is_divergent",
         "is_fresh",
         "is_told_caught_up",
@@ -131,6 +132,8 @@ class StreamState:
         self.chunks = Window()
         self.reserved = 0
         self.reading = False
+        self.head_moved = False
+        """Whether the head moved since the read that is under way was asked for."""
         self.queued = False
         self.reason = ""
         self.offset = 0

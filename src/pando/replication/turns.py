@@ -69,6 +69,7 @@ class Turns:
 
     def _begin(self, stream: StreamState, size: int) -> None:
         stream.reading = True
+        stream.head_moved = False
         stream.reserved = size
         self.in_flight += size
         self._reads += stream.mode is Mode.LOG
