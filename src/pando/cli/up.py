@@ -7,7 +7,9 @@ ending the nodes (see `pando.node.local_cluster`).
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,8 +121,17 @@ def _introduce(cluster: Cluster, directory: Path, token: str, *, sample: bool, o
     out.print()
     out.print(curl_line(cluster.front_url, token, sample=sample))
     out.print()
-    out.print(f"pando sql --dir {shlex.quote(str(directory))} {cluster.front_url}")
+    out.print(f"{own_command(sys.argv[0])} sql --dir {shlex.quote(str(directory))} {cluster.front_url}")
     out.print(f"ready {cluster.front_url}")
+
+
+def own_command(program: str) -> str:
+    """Say how this program can be called from where the user is: by name where that finds it, else by path."""
+    path = Path(program)
+    if path.name != "pando":
+        return f"{shlex.quote(sys.executable)} -m pando"
+    found = shutil.which("pando")
+    return "pando" if found and path.exists() and Path(found).samefile(path) else shlex.quote(program)
 
 
 def curl_line(url: str, token: str, *, sample: bool) -> str:

@@ -9,7 +9,7 @@ from pando.cli import up
 from pando.cli.cluster import NodeReport, NodeView
 from pando.cli.dashboard import ask_nodes, make_table
 from pando.cli.output import console
-from pando.cli.up import curl_line, run_cluster
+from pando.cli.up import curl_line, own_command, run_cluster
 from pando.errors import PandoError
 from pando.node.secret import read_or_create_secret
 from pando.store.protocol import DatabaseStatus
@@ -121,6 +121,18 @@ def test_the_query_to_paste_answers(cluster, server):
     body = json.loads(shlex.split(curl_line(server.url, "t", sample=False))[-1])
     answer = json.loads(server._pipeline(body))
     assert answer["results"][0]["type"] == "ok"
+
+
+def test_the_command_to_paste_can_be_found(tmp_path, monkeypatch):
+    program = tmp_path / "bin" / "pando"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    assert own_command(str(program)) == str(program)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin")
+    assert own_command(str(program)) == "pando"
+    assert own_command("/x/__main__.py").endswith(" -m pando")
 
 
 def test_a_node_that_is_away_has_a_row():
