@@ -168,7 +168,7 @@ async def dial_tcp(url: str, dialer: Dialer, on_open: OnOpen, *, time_limit_s: f
             link, opened = _dialling_link(dialer, on_open)
             upgrade = _Upgrade(link, f"{host}:{port}")
             await loop.create_connection(lambda: upgrade, host, port, ssl=context)
-            await upgrade.done
+            await upgrade.wait()
             await _finish(link, opened)
     except (OSError, TimeoutError) as error:
         raise PrimaryUnavailable(f"{url} cannot be reached: {_words(error)}") from error
@@ -273,6 +273,15 @@ class _Upgrade(asyncio.Protocol):
         _settle(self.done, None)
         if rest:
             self._link.data_received(rest)
+
+    async def wait(self) -> None:
+        """Return once the link has the connection; a caller that gives up closes it."""
+        try:
+            await self.done
+        except BaseException:
+            if self._transport is not None:
+                self._transport.abort()
+            raise
 
     def _refuse(self, error: PandoError) -> None:
         _settle(self.done, error)

@@ -249,6 +249,25 @@ def test_another_answer_than_the_upgrade_is_an_error(answer, error):
     run(scenario())
 
 
+def test_a_server_that_never_answers_the_upgrade_is_given_up_and_disconnected():
+    async def scenario():
+        ended = asyncio.Event()
+
+        async def silent(reader, writer):
+            await reader.read()
+            ended.set()
+            writer.close()
+
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(PrimaryUnavailable, match="no answer in time"):
+            await dial_tcp(url, new_dialer(LinkKind.PEER, "n2", key=KEY), Asking(), time_limit_s=0.02)
+        await ended.wait()
+        server.close()
+
+    run(scenario())
+
+
 def test_a_refused_connection_is_primary_unavailable():
     async def scenario():
         probe = socket.create_server(("127.0.0.1", 0))
