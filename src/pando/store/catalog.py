@@ -1,4 +1,5 @@
-"""Which databases a node has, and which are open: opened on demand, the least recently used closed when there are too many.
+"""Which databases a node has, and which are open: opened on demand, the least recently used closed when there are too
+many.
 
 One class for both roles; how a database is opened is given by the role. Not here: what an open database does.
 """
@@ -6,8 +7,9 @@ One class for both roles; how a database is opened is given by the role. Not her
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from pando import limits
 from pando.errors import DatabaseExists, NotReady, Overloaded, PandoError
@@ -15,6 +17,7 @@ from pando.store.database import Database
 from pando.store.files import FileSystem
 from pando.store.history import Slot
 from pando.store.layout import Layout
+from pando.store.newfile import remove_database
 from pando.store.positions import PositionTable
 from pando.types import DEFAULT_DATABASE
 
@@ -41,7 +44,7 @@ class Catalog:
         self._open_max = open_max
         self._open: dict[str, Database] = {}
         self._opening: dict[str, asyncio.Task[Database]] = {}
-        self._closing: dict[str, asyncio.Task[None]] = {}
+        self._closing: dict[str, asyncio.Future[None]] = {}
         self._generations: dict[int, int] = {}
         self._free_slots = list(range(positions.slots - 1, -1, -1))
         self._generation = positions.boot << 32
@@ -53,8 +56,9 @@ class Catalog:
         return self._layout.names()
 
     def get(self, name: str) -> Database | None:
-        """Give an open database."""
-        return self._open.get(name)
+        """Give an open database; one that must be opened anew counts as closed."""
+        found = self._open.get(name)
+        return found if found is None or not found.must_reopen else None
 
     def opened(self) -> list[Database]:
         """All open databases."""
@@ -77,7 +81,7 @@ class Catalog:
 
         `may_be_new`: the file need not be there yet (a replica that is about to receive it).
         """
-        found = self._open.get(name)
+        found = self.get(name)
         if found is not None:
             return found
         task = self._opening.get(name)
@@ -90,8 +94,9 @@ class Catalog:
         return await asyncio.shield(task)
 
     async def _open_new(self, name: str) -> Database:
-        closing = self._closing.get(name)
-        if closing is not None:
+        if name in self._open:
+            await self._start_closing(self._open.pop(name))
+        while (closing := self._closing.get(name)) is not None:
             await asyncio.wait([closing])
         await self._make_room()
         number = self._free_slots.pop()
@@ -123,17 +128,40 @@ class Catalog:
             with suppress(PandoError):
                 await asyncio.shield(opening)
         database = self._open.pop(name, None)
-        if database is None:
-            closing = self._closing.get(name)
-            if closing is not None:
-                await asyncio.wait([closing])
+        if database is not None:
+            await asyncio.shield(self._start_closing(database))
             return
+        closing = self._closing.get(name)
+        if closing is not None:
+            await asyncio.wait([closing])
+
+    def _start_closing(self, database: Database) -> asyncio.Future[None]:
+        """Begin to close; nobody opens the database before the end of it, even if the caller is cancelled."""
         task = asyncio.get_running_loop().create_task(self._close(database))
-        self._closing[name] = task
+        self._bar(database.name, task)
+        return task
+
+    def _bar(self, name: str, until: asyncio.Future[None]) -> None:
+        """Let nobody open a database before something has ended."""
+        self._closing[name] = until
+
+        def lift(_done: asyncio.Future[None]) -> None:
+            if self._closing.get(name) is until:
+                del self._closing[name]
+
+        until.add_done_callback(lift)
+
+    @asynccontextmanager
+    async def closed(self, name: str) -> AsyncIterator[None]:
+        """Keep a database closed: its files may be replaced or removed. Nobody opens it meanwhile."""
+        while name in self._open or name in self._opening or name in self._closing:
+            await self.close(name)
+        until = asyncio.get_running_loop().create_future()
+        self._bar(name, until)
         try:
-            await asyncio.shield(task)
+            yield
         finally:
-            self._closing.pop(name, None)
+            until.set_result(None)
 
     async def _close(self, database: Database) -> None:
         try:
@@ -167,12 +195,14 @@ class Catalog:
         if name == DEFAULT_DATABASE:
             raise NotReady("the default database cannot be removed")
         path = self._layout.require(name)
-        await self.close(name)
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).unlink()
-        log = self._layout.log(name)
-        for segment in sorted(log.glob("*"), reverse=True):
-            segment.unlink()
-        with suppress(FileNotFoundError):
-            log.rmdir()
+        async with self.closed(name):
+            await asyncio.get_running_loop().run_in_executor(None, self._remove_files, path, self._layout.log(name))
+
+    def _remove_files(self, path: Path, log: Path) -> None:
+        """The file first: what a crash leaves behind then belongs to no database."""
+        remove_database(self._fs, path)
+        if self._fs.exists(log):
+            for segment in self._fs.listdir(log):
+                self._fs.unlink(log / segment)
+            self._fs.rmdir(log)
+            self._fs.fsync_dir(log.parent)

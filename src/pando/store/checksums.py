@@ -17,7 +17,9 @@ _MASK = _FLAG - 1
 
 
 class PageChecksums:
-    """The checksum of every page of one database; index 0 of the table is page 1, 0 stands for "no page" (the lock page)."""
+    """The checksum of every page of one database; index 0 of the table is page 1, 0 stands for "no page" (the lock
+    page).
+    """
 
     __slots__ = ("_table", "_xor")
 
@@ -71,6 +73,10 @@ class PageChecksums:
         twin._table = self._table[:]
         twin._xor = self._xor
         return twin
+
+    def assign(self, other: PageChecksums) -> None:
+        """Become what another table is; the other one must not be used any more."""
+        self._table, self._xor = other._table, other._xor
 
     def differing(self, other: PageChecksums, *, most: int = 1000) -> list[Pgno]:
         """Name pages (at most `most`) whose checksums differ between two tables."""

@@ -1,7 +1,8 @@
 """Commands that wait for a database's writer, and the transaction rules of a command inside a group commit.
 
-In a group every command shares one real transaction, so a command's own BEGIN becomes a savepoint, its COMMIT the release
-of it. What cannot be had that way asks to be run alone (`SoloNeeded`). Not here: queues and threads (`pando.store.writer`).
+In a group every command shares one real transaction, so a command's own BEGIN becomes a savepoint, its COMMIT the
+release of it. What cannot be had that way asks to be run alone (`SoloNeeded`). Not here: queues and threads
+(`pando.store.writer`).
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from pando.store.statements import StatementInfo, StatementKind
 SessionKey = tuple[int, int]
 """(number of the link, session number on it); session 0 keeps nothing."""
 
-SAVEPOINT = '"pando command"'
+_OWN_PREFIX = "pando "
+SAVEPOINT = f'"{_OWN_PREFIX}command"'
 
 
-class SoloNeeded(Exception):  # noqa: N818 - not an error: a request of a command to be run alone
+class SoloNeeded(Exception):
     """This command cannot share a transaction with others."""
 
 
@@ -38,6 +40,8 @@ class Command:
     is_solo: bool = False
     is_slow: bool = False
     is_cancelled: bool = False
+    is_abandoned: bool = False
+    """Whoever sent it is gone: what it leaves open must be rolled back."""
     tables: set[str] = field(default_factory=set)
 
 
@@ -87,12 +91,18 @@ class GroupControl:
         self._connection.execute(f"ROLLBACK TO {SAVEPOINT}")
         self._connection.execute(f"RELEASE {SAVEPOINT}")
         self.is_open = False
+        if self._feed is not None:
+            self._feed.forget()
 
     def savepoint(self, info: StatementInfo, sql: str) -> None:
         """Run SAVEPOINT, RELEASE or ROLLBACK TO; outside a transaction of the command they would be one."""
         if not self.is_open:
             raise SoloNeeded
+        if info.savepoint.lower().startswith(_OWN_PREFIX):
+            raise SqlError(f"SQLite error: savepoints named {_OWN_PREFIX!r}... are Pando's own", code="SQLITE_ERROR")
         self._connection.execute(sql)
+        if self._feed is not None:
+            self._feed.forget()
 
     def before(self, info: StatementInfo) -> None:
         """Note what is about to run; ask to be alone where a shared transaction cannot do it."""
@@ -106,16 +116,34 @@ class GroupControl:
             self.tables.update(info.tables)
 
     def after(self, info: StatementInfo) -> None:
-        """Let the change feed write down what the statement changed."""
-        if self._feed is not None:
+        """Let the change feed write down what the statement changed.
+
+        If that fails the change must not stay without its rows: alone, the command can undo it.
+        """
+        if self._feed is None:
+            return
+        try:
             self._feed.after_statement(info)
+        except apsw.InterruptError:
+            raise
+        except apsw.Error as error:
+            self.has_written_outside = True
+            raise SoloNeeded from error
+
+    def leaves_violations(self) -> bool:
+        """Tell whether a deferred foreign key is violated: the group could not be committed."""
+        return self._connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0] > 0
 
 
 class SoloControl(PlainControl):
-    """Transaction control of a command that runs alone: SQLite's own, with the change feed in the same transaction."""
+    """Transaction control of a command that runs alone: SQLite's own, with the change feed in the same transaction.
+
+    With a feed, a statement outside a transaction is wrapped in one, so that its rows of the feed are committed with
+    it.
+    """
 
     def __init__(self, connection: apsw.Connection, feed: ChangeFeed | None = None) -> None:
-        super().__init__(connection)
+        super().__init__(connection, goes_on_after_loss=True)
         self._own_connection = connection
         self._change_feed = feed
         self._wraps = False
@@ -125,8 +153,32 @@ class SoloControl(PlainControl):
         """Tell whether the client has no transaction open."""
         return self._wraps or super().is_autocommit()
 
+    def begin(self, info: StatementInfo) -> None:
+        """Run BEGIN."""
+        self.finish()
+        super().begin(info)
+
+    def commit(self, info: StatementInfo) -> None:
+        """Run COMMIT."""
+        self.finish()
+        super().commit(info)
+
+    def rollback(self, info: StatementInfo) -> None:
+        """Run ROLLBACK."""
+        self.finish()
+        super().rollback(info)
+        if self._change_feed is not None:
+            self._change_feed.forget()
+
+    def savepoint(self, info: StatementInfo, sql: str) -> None:
+        """Run SAVEPOINT, RELEASE or ROLLBACK TO."""
+        self.finish()
+        super().savepoint(info, sql)
+        if self._change_feed is not None:
+            self._change_feed.forget()
+
     def before(self, info: StatementInfo) -> None:
-        """Wrap a statement outside a transaction, so that its rows of the feed are committed with it."""
+        """Open the wrapping transaction where one is needed."""
         self.finish()
         self.tables.update(info.tables)
         if self._change_feed is not None and not info.is_readonly:
@@ -136,16 +188,27 @@ class SoloControl(PlainControl):
                 self._wraps = True
 
     def after(self, info: StatementInfo) -> None:
-        """Write the feed's rows and end the wrapping transaction."""
-        if self._change_feed is not None:
+        """Write the feed's rows and end the wrapping transaction.
+
+        If the rows cannot be written the statement must not stay without them: the whole transaction goes.
+        """
+        if self._change_feed is None:
+            return
+        try:
             self._change_feed.after_statement(info)
-            if self._wraps:
-                self._own_connection.execute("COMMIT")
-                self._wraps = False
+        except apsw.Error:
+            self._roll_back()
+            raise
+        if self._wraps:
+            self._own_connection.execute("COMMIT")
+            self._wraps = False
 
     def finish(self) -> None:
         """Roll back the wrapping transaction of a statement that failed."""
         if self._wraps:
-            self._wraps = False
-            if self._own_connection.in_transaction:
-                self._own_connection.execute("ROLLBACK")
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        self._wraps = False
+        if self._own_connection.in_transaction:
+            self._own_connection.execute("ROLLBACK")

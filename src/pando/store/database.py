@@ -1,4 +1,6 @@
-"""What an open database can do, on a primary (`primary.PrimaryDatabase`) and on a replica (`replica.ReplicaDatabase`)."""
+"""What an open database can do, on a primary (`primary.PrimaryDatabase`) and on a replica
+(`replica.ReplicaDatabase`).
+"""
 
 from __future__ import annotations
 
@@ -30,6 +32,13 @@ class Database(Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether it may be closed now without anybody noticing."""
+        ...
+
+    @property
+    def must_reopen(self) -> bool:
+        """Whether it has stopped by a fault that recovery may heal: it is closed and opened again for the next
+        request.
+        """
         ...
 
     def submit(self, command: Command) -> None:

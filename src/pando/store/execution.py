@@ -1,7 +1,7 @@
 """Runs commands on a database's write connection: a group in one transaction, or one command alone.
 
-Blocking; called on the event loop with a small time budget, or in a thread with the statement time limit. What must not be done here:
-reading the WAL, touching the log, answering clients (see `pando.store.writer`).
+Blocking; called on the event loop with a small time budget, or in a thread with the statement time limit. What must
+not be done here: reading the WAL, touching the log, answering clients (see `pando.store.writer`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import apsw
 
 from pando import limits
 from pando.clock import Clock
-from pando.errors import PandoError, SqlError, StatementTimeout, TransactionBusy
+from pando.errors import PandoError, SqlError, StatementTimeout, StorageError, TransactionBusy
 from pando.store.commands import Command, GroupControl, Outcome, SoloControl, SoloNeeded
 from pando.store.feed import ChangeFeed
 from pando.store.requests import Result, StatementResult
 from pando.store.runner import Interrupted, Runner, TransactionLost
+from pando.store.statements import sqlite_failure
 
 
-class GroupBroken(Exception):  # noqa: N818 - an outcome that the writer handles, not an error to show
+class GroupBroken(Exception):
     """The group's transaction is gone; nothing of it took effect. `culprit` is the command that broke it, if known."""
 
     def __init__(self, reason: str, culprit: Command | None) -> None:
@@ -29,39 +30,59 @@ class GroupBroken(Exception):  # noqa: N818 - an outcome that the writer handles
         self.culprit = culprit
 
 
-class WriterBusy(Exception):  # noqa: N818 - an outcome that the writer handles
+class WriterBusy(Exception):
     """Another program holds SQLite's write lock on the file."""
+
+
+class ForeignCommits(Exception):
+    """Another program has committed; that must be captured before we write."""
 
 
 @dataclass(slots=True)
 class Engine:
     """The write connection of one database with what is needed to run commands on it.
 
-    `before_commit` is called right before anything may become visible to readers; `on_foreign` with the write lock held and
-    nothing written yet, when another program has committed since our last transaction; `feed` writes the change feed.
+    `before_commit` is called right before anything may become visible to readers; `is_behind`, with the write lock held
+    and nothing written yet, tells whether another program has committed since our last transaction; `feed` writes the
+    change feed. `commits` counts our own commits.
     """
 
     connection: apsw.Connection
     runner: Runner
     clock: Clock
     before_commit: Callable[[], None]
-    on_foreign: Callable[[], None]
+    is_behind: Callable[[], bool]
     feed: ChangeFeed | None = None
     rows_group_max: int = 50_000
-    version: int = -1
+    busy_wait_s: float = limits.TRANSACTION_TIME_S
+    commits: int = 0
+
+    def __post_init__(self) -> None:
+        """Count commits from here on."""
+        self.connection.set_wal_hook(self._committed)
+
+    def _committed(self, _connection: apsw.Connection, _database: str, _frames: int) -> int:
+        self.commits += 1
+        return apsw.SQLITE_OK
 
     def begin(self) -> None:
-        """Take the write lock; raises WriterBusy."""
+        """Take the write lock; raises WriterBusy, ForeignCommits, and StorageError: then nothing is open."""
         try:
             self.connection.execute("BEGIN IMMEDIATE")
         except apsw.BusyError as error:
             raise WriterBusy from error
-        if self.connection.data_version() != self.version:
-            self.on_foreign()
-
-    def note_end(self) -> None:
-        """Remember the file's version at the end of our own transaction; a change after it is somebody else's."""
-        self.version = self.connection.data_version()
+        except apsw.Error as error:
+            raise StorageError(f"the database file cannot be written: {error}") from error
+        is_behind = True
+        try:
+            is_behind = self.is_behind()
+        finally:
+            if is_behind:
+                self.roll_back()
+        if is_behind:
+            raise ForeignCommits
+        if self.feed is not None:
+            self.feed.begin()
 
     def roll_back(self) -> None:
         """Leave whatever transaction is open."""
@@ -72,19 +93,23 @@ class Engine:
 def run_group(engine: Engine, commands: Sequence[Command], budget_s: float) -> list[Outcome]:
     """Run commands in one transaction and commit it. Gives outcomes of a prefix of the commands.
 
-    Raises GroupBroken (nothing took effect) or WriterBusy (nothing was tried).
+    The budget bounds the group; a command that has begun may use as much again before it is stopped, since stopping
+    it costs the work of all. Raises GroupBroken (nothing took effect), and what `Engine.begin` raises (nothing was
+    tried).
     """
     engine.begin()
     deadline = engine.clock.monotonic() + budget_s
     outcomes: list[Outcome] = []
     has_written = False
     rows = 0
+    now = deadline - budget_s
     for command in commands:
-        outcome, wrote = _run_in_group(engine, command, deadline)
+        outcome, wrote = _run_in_group(engine, command, now + budget_s)
         outcomes.append(outcome)
         has_written = has_written or wrote
         rows += _rows_in(outcome.results)
-        if rows > engine.rows_group_max or engine.clock.monotonic() > deadline:
+        now = engine.clock.monotonic()
+        if rows > engine.rows_group_max or now > deadline:
             break
     if has_written:
         engine.before_commit()
@@ -100,34 +125,41 @@ def _run_in_group(engine: Engine, command: Command, deadline: float) -> tuple[Ou
             control.rollback()
             if command.key[1]:
                 raise SoloNeeded
+        if control.has_written and control.leaves_violations():
+            control.has_written_outside = True
+            raise SoloNeeded
     except SoloNeeded:
         command.is_solo = True
+        if control.has_written_outside:
+            raise _broken(engine, command, "a command wrote before it asked to be alone") from None
         if control.is_open:
             control.rollback()
-        if control.has_written_outside:
-            engine.roll_back()
-            raise GroupBroken("a command wrote before it asked to be alone", command) from None
         return Outcome(command), False
     except Interrupted:
         command.is_slow = True
-        engine.roll_back()
-        raise GroupBroken("a command took longer than its budget", command) from None
+        raise _broken(engine, command, "a command took longer than its budget") from None
     except TransactionLost as lost:
         command.is_solo = True
-        engine.roll_back()
-        raise GroupBroken(f"a command ended the transaction: {lost.failure.message}", command) from None
+        raise _broken(engine, command, f"a command ended the transaction: {lost.failure.message}") from None
+    except Exception as error:
+        command.is_solo = True
+        raise _broken(engine, command, f"a command failed in an unexpected way: {error!r}") from error
     command.tables |= control.tables
     return Outcome(command, results=results), control.has_written
+
+
+def _broken(engine: Engine, command: Command, reason: str) -> GroupBroken:
+    engine.roll_back()
+    return GroupBroken(reason, command)
 
 
 def _commit_group(engine: Engine) -> None:
     try:
         engine.connection.execute("COMMIT")
     except apsw.Error as error:
-        # A deferred constraint fails here for one of the commands: run alone, each meets its own.
+        # A full disk, mostly: run alone, each meets its own.
         engine.roll_back()
         raise GroupBroken(f"the group could not be committed: {error}", None) from error
-    engine.note_end()
 
 
 def _rows_in(results: Sequence[Result] | None) -> int:
@@ -135,13 +167,17 @@ def _rows_in(results: Sequence[Result] | None) -> int:
 
 
 def run_solo(engine: Engine, command: Command, limit_s: float, *, session_is_open: bool) -> Outcome:
-    """Run one command with real transactions of its own; it may leave one open when it has a session."""
+    """Run one command with real transactions of its own; it may leave one open when it has a session.
+
+    Waits for another program's write lock. Raises what `Engine.begin` raises but WriterBusy, and what is a bug.
+    """
     control = SoloControl(engine.connection, engine.feed)
-    engine.before_commit()
+    engine.connection.set_busy_timeout(int(engine.busy_wait_s * 1000))
     try:
         if not session_is_open:
             engine.begin()
-            engine.connection.execute("ROLLBACK")
+            engine.roll_back()
+        engine.before_commit()
         results = engine.runner.run(
             command.run.requests,
             control,
@@ -152,18 +188,15 @@ def run_solo(engine: Engine, command: Command, limit_s: float, *, session_is_ope
     except Interrupted as stopped:
         engine.roll_back()
         return Outcome(command, error=_why_stopped(engine, stopped, limit_s))
-    except TransactionLost as lost:
-        engine.roll_back()
-        return Outcome(command, results=[lost.failure for _ in command.run.requests])
     except WriterBusy:
         return Outcome(command, error=TransactionBusy("another program holds the write lock of the database file"))
     finally:
-        engine.note_end()
+        command.tables |= control.tables
+        engine.connection.set_busy_timeout(0)
     is_open = engine.connection.in_transaction
-    if is_open and not command.key[1]:
+    if is_open and (not command.key[1] or command.is_abandoned):
         engine.roll_back()
         is_open = False
-    command.tables |= control.tables
     return Outcome(command, results=results, is_open=is_open)
 
 
@@ -171,7 +204,7 @@ def _why_stopped(engine: Engine, stopped: Interrupted, limit_s: float) -> PandoE
     if engine.feed is not None and engine.feed.overflowed:
         most = limits.FEED_EVENTS_MAX
         return SqlError(
-            f"one statement changes more than {most} rows, which the change feed does not take; split it",
+            f"one statement changes more than {most} rows, or too large ones, for a change feed; split it",
             code="SQLITE_TOOBIG",
         )
     if stopped.is_cancelled:
@@ -179,8 +212,10 @@ def _why_stopped(engine: Engine, stopped: Interrupted, limit_s: float) -> PandoE
     return StatementTimeout(f"the statement ran longer than {limit_s:g} s; nothing of its transaction took effect")
 
 
-def refusal(error: Exception) -> PandoError:
+def refusal(error: BaseException) -> PandoError:
     """Turn whatever an execution raised into the error that its client is told."""
     if isinstance(error, PandoError):
         return error
+    if isinstance(error, apsw.Error):
+        return sqlite_failure(error)
     return SqlError(f"SQLite error: {error}")

@@ -1,19 +1,26 @@
-"""The change feed: the table `_changes`, written in the transaction of the change, hence replicated, ordered and durable.
+"""The change feed: the table `_changes`, written in the transaction of the change, hence replicated, ordered and
+durable.
 
     sequence  INTEGER PRIMARY KEY   rises by one, stays below 2^53
     time_ms   INTEGER               wall clock of the primary
     "table"   TEXT                  which table
     operation TEXT                  insert, update or delete
     key                             the rowid, or for WITHOUT ROWID tables a JSON array of the primary key
-    old, new  TEXT                  JSON objects by column name; blobs as {"base64": "..."}; NULL where there is none
+    old, new  TEXT                  JSON objects by column name; blobs as {"base64": "..."}, infinite numbers as
+                                    {"real": "inf"} or "-inf"; NULL where there is none
 
-SQLite's preupdate hook collects what a statement changes (triggers and cascades included); the rows are inserted after the
-statement, at the same savepoint level, so that a rollback takes them along. Off for plain SQL databases. Not here:
-who reads the feed, and how long it is kept.
+SQLite's preupdate hook collects what a statement changes (triggers and cascades included); the rows are inserted
+after the statement, at the same savepoint level, so that a rollback takes them along. Off for plain SQL databases.
+Not here: who reads the feed, and how long it is kept.
+
+Of a table with virtual generated columns, and of rows with text that is not UTF-8, the hook cannot tell the values:
+their rows of the feed have no `old` and no `new` (and no key in a WITHOUT ROWID table). `changes()` and
+`total_changes()` in SQL count the feed's rows too; `last_insert_rowid()` does not see them.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import apsw
@@ -26,7 +33,14 @@ from pando.store.statements import StatementInfo
 
 FEED_TABLE = "_changes"
 _CREATE = f"""CREATE TABLE IF NOT EXISTS {FEED_TABLE} (
-  sequence INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, "table" TEXT NOT NULL, operation TEXT NOT NULL, key, old TEXT, new TEXT)"""
+  sequence INTEGER PRIMARY KEY,
+  time_ms INTEGER NOT NULL,
+  "table" TEXT NOT NULL,
+  operation TEXT NOT NULL,
+  key,
+  old TEXT,
+  new TEXT
+)"""
 _INSERT = f'INSERT INTO {FEED_TABLE} (time_ms, "table", operation, key, old, new) VALUES (?, ?, ?, ?, ?, ?)'
 _encode = msgspec.json.Encoder().encode
 
@@ -53,61 +67,81 @@ class ChangeFeed:
         self._clock = clock
         self._events: list[_Event] = []
         self._tables: dict[str, _Table | None] = {}
+        self._size = 0
         self._is_writing = False
+        self._has_new_schema = False
         self.overflowed = False
         connection.execute(_CREATE)
         connection.preupdate_hook(self._note, id=self)
 
+    def begin(self) -> None:
+        """A transaction begins: what was learnt of tables in the last one may have been rolled back."""
+        self.overflowed = False
+        self.forget()
+        self._has_new_schema = False
+
+    def forget(self) -> None:
+        """Something was rolled back; it may have been a change of the schema."""
+        if self._has_new_schema:
+            self._tables.clear()
+
     def before_statement(self) -> None:
         """Drop what a failed statement left behind."""
         self._events.clear()
+        self._size = 0
         self.overflowed = False
 
     def after_statement(self, info: StatementInfo) -> None:
-        """Write down what the statement changed."""
+        """Write down what the statement changed. Raises apsw.Error: then the change must be undone."""
         if info.changes_schema:
             self._tables.clear()
-        if not self._events:
+            self._has_new_schema = True
+        if not self._events and not info.changes_schema:
             return
-        events, self._events = self._events, []
+        events, self._events, self._size = self._events, [], 0
         now = self._clock.wall_ms()
-        rows = [row for event in events if (row := self._row(event, now)) is not None]
+        last_rowid = self._connection.last_insert_rowid()
         self._is_writing = True
         try:
-            self._connection.executemany(_INSERT, rows)
+            if info.changes_schema:
+                self._connection.execute(_CREATE)  # in case it was the one that was dropped
+            rows = [row for event in events if (row := self._row(event, now)) is not None]
+            if rows:
+                self._connection.executemany(_INSERT, rows)
         finally:
             self._is_writing = False
+        self._connection.set_last_insert_rowid(last_rowid)
 
     def _note(self, update: Any) -> None:  # noqa: ANN401 - apsw.PreUpdate exists only within the hook
-        if self._is_writing or update.database_name != "main" or update.table_name.startswith("sqlite_"):
-            return
-        if len(self._events) >= limits.FEED_EVENTS_MAX:
-            self.overflowed = True
-            self._connection.interrupt()  # takes the statement back; the owner looks at `overflowed`
+        name = update.table_name
+        if self._is_writing or update.database_name != "main" or name == FEED_TABLE or name.startswith("sqlite_"):
             return
         operation = update.op
-        self._events.append(
-            _Event(
-                operation.lower(),
-                update.table_name,
-                update.rowid_new if operation == "INSERT" else update.rowid,
-                None if operation == "INSERT" else update.old,
-                None if operation == "DELETE" else update.new,
-            )
-        )
+        rowid = update.rowid_new if operation == "INSERT" else update.rowid
+        try:
+            old, new = update.old, update.new
+        except (apsw.RangeError, UnicodeDecodeError):
+            old = new = None
+        self._size += _size_of(old) + _size_of(new)
+        if len(self._events) >= limits.FEED_EVENTS_MAX or self._size > limits.FEED_EVENTS_BYTES_MAX:
+            self.overflowed = True
+            self._events.clear()
+            self._connection.interrupt()  # takes the statement back; the owner looks at `overflowed`
+            return
+        self._events.append(_Event(operation.lower(), name, rowid, old, new))
 
     def _row(self, event: _Event, now: int) -> tuple[Value, ...] | None:
         table = self._describe(event.table)
         if table is None:
             return None
-        image = event.new if event.new is not None else event.old or ()
+        image = event.new if event.new is not None else event.old
         key: Value = event.rowid
         if not table.has_rowid:
-            key = _encode([_plain(image[index]) for index in table.key]).decode()
+            key = None if image is None else _encode([_plain(image[index]) for index in table.key]).decode()
         return now, event.table, event.operation, key, _image(table, event.old), _image(table, event.new)
 
     def _describe(self, name: str) -> _Table | None:
-        """Give the columns of a table; None for the shadow tables of virtual tables, whose rows are nobody's records."""
+        """Give the columns of a table; None for shadow tables of virtual tables: their rows are nobody's records."""
         if name not in self._tables:
             kind = self._connection.execute(
                 "SELECT type, wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,)
@@ -115,7 +149,7 @@ class ChangeFeed:
             if kind is None or kind[0] == "shadow":
                 self._tables[name] = None
             else:
-                columns = self._connection.execute("SELECT name, pk FROM pragma_table_info(?)", (name,)).fetchall()
+                columns = self._connection.execute("SELECT name, pk FROM pragma_table_xinfo(?)", (name,)).fetchall()
                 key = sorted((pk, index) for index, (_, pk) in enumerate(columns) if pk)
                 self._tables[name] = _Table(
                     tuple(str(column) for column, _ in columns), tuple(index for _, index in key), not kind[1]
@@ -126,7 +160,14 @@ class ChangeFeed:
 def _plain(value: Value) -> object:
     if isinstance(value, bytes):
         return {"base64": value}
+    if isinstance(value, float) and math.isinf(value):
+        return {"real": str(value)}
     return value
+
+
+def _size_of(row: tuple[Value, ...] | None) -> int:
+    """About how many bytes of memory the long values of a row take."""
+    return sum(len(value) for value in row if isinstance(value, (str, bytes))) if row else 0
 
 
 def _image(table: _Table, row: tuple[Value, ...] | None) -> str | None:

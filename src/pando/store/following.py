@@ -1,7 +1,7 @@
 """One database on a replica: its log, what the applier has shown to readers, and who waits for more.
 
-The receiver appends to the log and calls `appended`; the applier's notices come in by `applied`. Not here: the connection to the
-upstream (`pando.store.receiving`), pages (`pando.store.applier`).
+The receiver appends to the log and calls `appended`; the applier's notices come in by `applied`. Not here: the
+connection to the upstream (`pando.store.receiving`), pages (`pando.store.applier`).
 """
 
 from __future__ import annotations
@@ -88,6 +88,11 @@ class ReplicaDatabase:
         return False
 
     @property
+    def must_reopen(self) -> bool:
+        """The applier heals the file, the receiver the log."""
+        return False
+
+    @property
     def is_readable(self) -> bool:
         """Whether the file shows something of the primary's."""
         return self.shown != NO_POSITION and Path(self.path).exists()
@@ -163,6 +168,8 @@ class ReplicaDatabase:
     async def close(self) -> None:
         """Have the applier close the file, and close the log."""
         self.waiters.refuse_all(NotReady(f"the database {self.name!r} is being closed; try again"))
-        if self._applier.is_connected:
-            await self._applier.ask(wire.CloseReplica(self._applier.next_id(), self.name), wire.JobDone)
-        self.log.close()
+        try:
+            if self._applier.is_connected:
+                await self._applier.ask(wire.CloseReplica(self._applier.next_id(), self.name), wire.JobDone)
+        finally:
+            self.log.close()

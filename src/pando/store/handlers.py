@@ -1,7 +1,7 @@
 """Treats what web processes, peers and commands ask of the store on their links.
 
-One `ClientLink` per link; the open database does the work and the answer goes back on the link, in any order. Not here: accepting
-links (`pando.store.server`), replication links, the applier.
+One `ClientLink` per link; the open database does the work and the answer goes back on the link, in any order. Not
+here: accepting links (`pando.store.server`), replication links, the applier.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from pando import limits
-from pando.errors import InternalError, InvalidRequest, Overloaded, PandoError
+from pando.errors import InternalError, InvalidRequest, NotReady, Overloaded, PandoError
 from pando.store import protocol as wire
 from pando.store.catalog import Catalog
 from pando.store.commands import Command
@@ -71,8 +71,7 @@ class ClientLink:
         self._link = link
         self._services = services
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sessions: dict[int, str] = {}
-        self._opening: dict[int, str] = {}
+        self._waiting_runs: dict[str, list[wire.Run]] = {}
         link.send(services.topology())
 
     def on_messages(self, messages: list[Any]) -> None:
@@ -97,19 +96,40 @@ class ClientLink:
     # -- Run --
 
     def _run(self, run: wire.Run) -> None:
-        database = self._services.catalog.get(run.database)
-        if database is None:
-            self._start(run.id, self._open_and_run(run))
+        waiting = self._waiting_runs.get(run.database)
+        if waiting is not None:
+            if len(waiting) < limits.WRITE_QUEUE_MAX:
+                waiting.append(run)  # behind those that came before it
+            else:
+                self._refuse(
+                    run.id, Overloaded("too many requests wait for this database to be opened; try again later")
+                )
             return
-        self._submit(database, run)
+        database = self._services.catalog.get(run.database)
+        if database is not None:
+            self._submit(database, run)
+            return
+        if self._start(run.id, self._open_and_run(run.database)):
+            self._waiting_runs[run.database] = [run]
 
-    async def _open_and_run(self, run: wire.Run) -> None:
-        name = parse_database_name(run.database)
-        self._submit(await self._services.catalog.open(name), run)
+    async def _open_and_run(self, name: str) -> None:
+        """Open a database and submit what came for it meanwhile, in order."""
+        error: PandoError | None = None
+        database: Database | None = None
+        try:
+            database = await self._services.catalog.open(parse_database_name(name))
+        except PandoError as refusal:
+            error = refusal
+        finally:
+            runs = self._waiting_runs.pop(name)
+            if database is None:  # after an error that is none of ours, `_guard` answers the first
+                for run in runs[error is None :]:
+                    self._refuse(run.id, error or InternalError("the database could not be opened"))
+        if database is not None:
+            for run in runs:
+                self._submit(database, run)
 
     def _submit(self, database: Database, run: wire.Run) -> None:
-        if run.session:
-            self._sessions[run.session] = database.name
         command = Command(run=run, key=(self._number, run.session), answer=self._answerer(run))
         try:
             database.submit(command)
@@ -120,10 +140,8 @@ class ClientLink:
         def answer(outcome: wire.Ran | PandoError) -> None:
             if isinstance(outcome, PandoError):
                 self._refuse(run.id, outcome)
-                return
-            if run.session and outcome.is_autocommit:
-                self._sessions.pop(run.session, None)
-            self._link.send(outcome)
+            else:
+                self._link.send(outcome)
 
         return answer
 
@@ -132,8 +150,7 @@ class ClientLink:
     def _other(self, message: Any) -> None:  # noqa: ANN401 - any request of the union
         services = self._services
         if isinstance(message, wire.Cancel):
-            for database in services.catalog.opened():
-                database.cancel(self._number, message.id)
+            self._cancel(message.id)
         elif isinstance(message, wire.EndSession):
             self._end_session(message.session)
         elif isinstance(message, wire.WaitPosition):
@@ -178,10 +195,20 @@ class ClientLink:
 
         database.wait(Epoch(message.epoch), TXID(message.txid), self._services.now() + timeout_s, answer)
 
+    def _cancel(self, run_id: int) -> None:
+        for waiting in self._waiting_runs.values():
+            for run in [run for run in waiting if run.id == run_id]:
+                waiting.remove(run)
+                self._refuse(run_id, NotReady("the request was cancelled before it ran"))
+        for database in self._services.catalog.opened():
+            database.cancel(self._number, run_id)
+
     def _end_session(self, session: int) -> None:
-        name = self._sessions.pop(session, None)
-        database = self._services.catalog.get(name) if name is not None else None
-        if database is not None:
+        for waiting in self._waiting_runs.values():
+            for run in [run for run in waiting if run.session == session]:
+                waiting.remove(run)
+                self._refuse(run.id, NotReady("the session was ended before the request ran"))
+        for database in self._services.catalog.opened():
             database.end_session((self._number, session))
 
     def _opened(self, request_id: int, database: Database) -> None:
@@ -191,15 +218,16 @@ class ClientLink:
     def _refuse(self, request_id: int, error: PandoError) -> None:
         self._link.send(wire.Refused(request_id, error.code, error.message, error.status, error.retryable))
 
-    def _start(self, request_id: int, work: Coroutine[Any, Any, None]) -> None:
-        """Run what has to wait; its errors are answers."""
+    def _start(self, request_id: int, work: Coroutine[Any, Any, None]) -> bool:
+        """Run what has to wait; its errors are answers. False when it was refused."""
         if len(self._tasks) >= TASKS_MAX:
             work.close()
             self._refuse(request_id, Overloaded("too many requests of this link wait already; try again later"))
-            return
+            return False
         task = asyncio.get_running_loop().create_task(self._guard(request_id, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return True
 
     async def _guard(self, request_id: int, work: Coroutine[Any, Any, None]) -> None:
         try:

@@ -15,18 +15,21 @@ from pando.errors import CorruptionError, DatabaseExists, InvalidRequest
 from pando.store.catalog import Catalog
 from pando.store.context import StoreContext
 from pando.store.database import Database
+from pando.store.files import FileMissing
 
 
 async def import_file(context: StoreContext, catalog: Catalog, name: str, path: str, *, replace: bool) -> Database:
-    """Check the file at `path` (on the same file system) and make it the database. Raises PandoError; then nothing changed."""
+    """Check the file at `path` (on the same file system) and make it the database. Raises PandoError; then nothing
+    changed.
+    """
     run = asyncio.get_running_loop().run_in_executor
     await run(context.executor, check_file, path)
     target = context.layout.database(name)
     is_there = target.exists() and not await run(context.executor, _is_empty, context, name)
     if is_there and not replace:
         raise DatabaseExists(f"there is a database {name!r} with data already; give --replace to replace it")
-    await catalog.close(name)
-    await run(context.executor, _move, context, path, target)
+    async with catalog.closed(name):
+        await run(context.executor, _move, context, path, target)
     return await catalog.open(name)
 
 
@@ -61,8 +64,16 @@ def _is_empty(context: StoreContext, name: str) -> bool:
 
 
 def _move(context: StoreContext, path: str, target: Path) -> None:
-    for suffix in ("-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            target.with_name(target.name + suffix).unlink()
+    """Put the file into its place, durable before it has the name: recovery makes its content the base of a history."""
+    handle = context.fs.open_append(Path(path), create=False)
+    try:
+        handle.fdatasync()
+    finally:
+        handle.close()
+    # A crash in between leaves the old file without its WAL: the log brings that back.
+    for suffix in ("-wal", "-shm", "-journal"):
+        with suppress(FileMissing):
+            context.fs.unlink(target.with_name(target.name + suffix))
+    context.fs.fsync_dir(target.parent)
     context.fs.replace(Path(path), target)
     context.fs.fsync_dir(target.parent)

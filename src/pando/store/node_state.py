@@ -5,14 +5,17 @@ Kept in `DIR/.pando/node.json`, written durably before it takes effect. Not here
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pando.errors import CorruptionError, invariant
 from pando.store.files import FileSystem, read_bounded, write_durably
 from pando.types import Epoch
+
+if TYPE_CHECKING:
+    from random import Random
 
 _SIZE_MAX = 1 << 20
 
@@ -41,8 +44,10 @@ class NodeState:
         self._stored = stored
 
     @classmethod
-    def load(cls, fs: FileSystem, path: Path, *, chance: random.Random, node: str = "") -> NodeState:
-        """Read the state, or make one for a new node. `node` overrides the name. Raises CorruptionError, StorageError."""
+    def load(cls, fs: FileSystem, path: Path, *, chance: Random, node: str = "") -> NodeState:
+        """Read the state, or make one for a new node. `node` overrides the name. Raises CorruptionError,
+        StorageError.
+        """
         if fs.exists(path):
             data = read_bounded(fs, path, _SIZE_MAX)
             try:
@@ -54,8 +59,9 @@ class NodeState:
             if node and node != stored.node:
                 stored.node = node
             return cls(fs, path, stored)
-        state = cls(fs, path, _Stored(1, node or f"node-{chance.getrandbits(48):012x}", 1))
-        state._save()
+        stored = _Stored(1, node or f"node-{chance.getrandbits(48):012x}", 1)
+        state = cls(fs, path, stored)
+        state._save(stored)
         return state
 
     @property
@@ -77,15 +83,15 @@ class NodeState:
         """Remember a newer epoch; an older one breaks an invariant."""
         invariant(epoch >= self._stored.epoch, "an epoch never goes back", known=self._stored.epoch, given=epoch)
         if epoch > self._stored.epoch:
-            self._stored.epoch = epoch
-            self._save()
+            self._save(msgspec.structs.replace(self._stored, epoch=epoch))
 
     def meet_replica(self, replica: KnownReplica) -> None:
         """Remember a replica."""
         if replica not in self._stored.replicas:
-            self._stored.replicas = [known for known in self._stored.replicas if known.node != replica.node]
-            self._stored.replicas.append(replica)
-            self._save()
+            others = [known for known in self._stored.replicas if known.node != replica.node]
+            self._save(msgspec.structs.replace(self._stored, replicas=[*others, replica]))
 
-    def _save(self) -> None:
-        write_durably(self._fs, self._path, msgspec.json.encode(self._stored))
+    def _save(self, stored: _Stored) -> None:
+        """Write first, believe afterwards: after a StorageError the node still knows what the disk knows."""
+        write_durably(self._fs, self._path, msgspec.json.encode(stored))
+        self._stored = stored

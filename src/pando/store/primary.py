@@ -7,28 +7,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import apsw
 
 from pando import limits
-from pando.errors import NotReady, PandoError
+from pando.errors import NotReady, PandoError, StorageError
 from pando.store.capture import Capture
-from pando.store.checkpoints import Checkpointer
+from pando.store.checkpoints import Checkpointer, close_connection
 from pando.store.commands import Command, SessionKey
 from pando.store.commitlog import CommitLog, LogEntry
 from pando.store.context import StoreContext
 from pando.store.execution import Engine
 from pando.store.feed import ChangeFeed
 from pando.store.history import History, Slot
-from pando.store.opening import Opened, open_checked
+from pando.store.opening import Opened, open_checked, sync_wal
 from pando.store.protocol import DatabaseStatus
 from pando.store.runner import Runner
 from pando.store.statements import Statements, harden
 from pando.store.waiters import PositionWaiters
 from pando.store.writer import Confirm, Writer, WriterOptions
 from pando.types import TXID, Epoch, Position, format_checksum
+
+_OPEN_BUSY_MS = 2000
+_OPEN_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +45,34 @@ class PrimaryOptions:
 
 
 def connect_writer(path: str, *, foreign_keys: bool) -> apsw.Connection:
-    """Open the write connection: WAL, no automatic checkpoints, the log is what gets fsynced."""
-    connection = apsw.Connection(path)
-    connection.set_busy_timeout(0)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA wal_autocheckpoint=0")
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
-    connection.execute("PRAGMA cache_size=-16384")
-    connection.execute("PRAGMA temp_store=MEMORY")
-    harden(connection)
+    """Open the write connection: WAL, no automatic checkpoints, the log is what gets fsynced. Raises StorageError.
+
+    Temporary data may go to files: a VACUUM or a large statement must not be held in memory.
+    """
+    try:
+        connection = apsw.Connection(path)
+    except apsw.Error as error:
+        raise StorageError(f"cannot open {path}: {error}") from error
+    try:
+        connection.set_busy_timeout(_OPEN_BUSY_MS)
+        mode = connection.execute("PRAGMA journal_mode=WAL").get
+        connection.set_busy_timeout(0)
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
+        connection.execute("PRAGMA cache_size=-16384")
+        harden(connection)
+    except apsw.Error as error:
+        connection.close(force=True)
+        raise StorageError(f"cannot open {path}: {error}") from error
+    if mode != "wal":
+        connection.close()
+        raise StorageError(f"{path} was taken out of WAL mode by another program")
     return connection
+
+
+def _ignore_base(name: str, position: Position) -> None:
+    """For who does not care."""
 
 
 class PrimaryDatabase:
@@ -67,7 +87,12 @@ class PrimaryDatabase:
         slot: Slot,
         confirm: Confirm,
         on_durable: Callable[[str, LogEntry], None],
+        connection: apsw.Connection,
+        on_new_base: Callable[[str, Position], None] = _ignore_base,
     ) -> None:
+        """`connection` is one of `connect_writer`; the database closes it. `on_new_base`: a position that no entry
+        leads to.
+        """
         self.name = name
         self.path = opened.path
         self.slot = slot
@@ -78,15 +103,20 @@ class PrimaryDatabase:
         self._raw = opened.raw
         self._on_durable = on_durable
         self.last_used = context.clock.monotonic()
-        connection = connect_writer(opened.path, foreign_keys=options.foreign_keys)
+        self._on_new_base = on_new_base
         self._connection = connection
+        capture = Capture(raw=opened.raw, checksums=opened.checksums)
+        capture.start(opened.wal.salts, opened.wal.frames)
+        capture.is_behind()  # from here on commits are counted
         self.history = History(
             log=opened.log,
-            capture=Capture(raw=opened.raw, checksums=opened.checksums),
+            capture=capture,
             slot=slot,
             epoch=context.state.epoch,
             clock=context.clock,
             on_durable=self._durable,
+            make_durable=partial(sync_wal, context.fs, opened.path),
+            on_new_base=self._new_base,
         )
         feed = ChangeFeed(connection, context.clock) if name in options.change_feed else None
         engine = Engine(
@@ -94,7 +124,7 @@ class PrimaryDatabase:
             runner=Runner(connection, Statements(connection), context.clock),
             clock=context.clock,
             before_commit=self.history.before_commit,
-            on_foreign=self._catch_foreign,
+            is_behind=self.history.is_behind,
             feed=feed,
         )
         self.writer = Writer(
@@ -118,10 +148,25 @@ class PrimaryDatabase:
         slot: Slot,
         confirm: Confirm,
         on_durable: Callable[[str, LogEntry], None],
+        on_new_base: Callable[[str, Position], None] = _ignore_base,
     ) -> PrimaryDatabase:
         """Recover file, WAL and log to one position, then open the writer. Raises PandoError."""
-        opened = await open_checked(name, context)
-        return cls(name, context, options, opened, slot, confirm, on_durable)
+        run = asyncio.get_running_loop().run_in_executor
+        for _ in range(_OPEN_TRIES):
+            opened = await open_checked(name, context)
+            connection = None
+            try:
+                connection = await run(context.executor, _connect, opened.path, options)
+                if opened.raw.is_current():
+                    return cls(
+                        name, context, options, opened, slot, confirm, on_durable, connection, on_new_base=on_new_base
+                    )
+            except BaseException:
+                _abandon(opened, connection)
+                raise
+            # Another program was the last to close the file, and took the WAL with it that we have just read.
+            _abandon(opened, connection)
+        raise NotReady(f"another program keeps on opening and closing {name!r}; end it, or try again")
 
     @property
     def position(self) -> Position:
@@ -150,13 +195,21 @@ class PrimaryDatabase:
         """Forget everything of a link."""
         self.writer.end_link(link)
 
+    @property
+    def must_reopen(self) -> bool:
+        """It has stopped by a fault of its own: close it, and let recovery look at it."""
+        return self.writer.has_failed
+
     def tick(self, now: float) -> None:
         """Look at deadlines, and at the WAL."""
         self.waiters.expire(now)
+        self.writer.look()
         self.checkpointer.look()
 
     def wait(self, epoch: Epoch, txid: TXID, deadline: float, answer: Callable[[PandoError | None], None]) -> None:
-        """Answer once the commit is visible here. On the primary a commit that is not there yet is in flight, or never was."""
+        """Answer once the commit is visible here. On the primary a commit that is not there yet is in flight, or
+        never was.
+        """
         table, slot = self.slot.table, self.slot.number
         visible_epoch, visible_txid = table.visible(slot)
         if (visible_epoch >= epoch and visible_txid >= txid) or table.about(slot)[1] < txid:
@@ -167,7 +220,7 @@ class PrimaryDatabase:
     def status(self) -> DatabaseStatus:
         """Say how the database stands."""
         position = self.position
-        stopped = self.writer.stopped
+        stopped = self.writer.trouble
         return DatabaseStatus(
             name=self.name,
             epoch=position.epoch,
@@ -182,11 +235,13 @@ class PrimaryDatabase:
         )
 
     async def pinned(self, use: Callable[[Position], Awaitable[None]]) -> Position:
-        """Call `use` with the position while no commit can happen; for snapshots and scans, which pin it for themselves."""
+        """Call `use` with the position while no commit can happen; for snapshots and scans, which pin it for
+        themselves.
+        """
         await self.writer.hold()
         try:
-            if self.writer.stopped is not None:
-                raise NotReady(f"the database {self.name!r} takes no writes now: {self.writer.stopped.message}")
+            if self.writer.trouble is not None:
+                raise NotReady(f"the database {self.name!r} takes no writes now: {self.writer.trouble.message}")
             position = self.log.durable
             await use(position)
             return position
@@ -196,23 +251,40 @@ class PrimaryDatabase:
     async def close(self) -> None:
         """Finish what runs, move the WAL into the file, and close. Waiting commands are refused."""
         await self.writer.hold()
-        self.writer.stop(NotReady(f"the database {self.name!r} is being closed; try again"))
-        self.waiters.refuse_all(NotReady(f"the database {self.name!r} is being closed; try again"))
-        await self.checkpointer.close()
-        await asyncio.get_running_loop().run_in_executor(self._context.executor, self._close_blocking)
+        try:
+            self.writer.stop(NotReady(f"the database {self.name!r} is being closed; try again"))
+            self.waiters.refuse_all(NotReady(f"the database {self.name!r} is being closed; try again"))
+            await self.writer.hold()  # what ran when it was stopped by somebody else
+            is_settled = self.history.is_settled and not self.history.is_behind()
+            await self.checkpointer.close(keep_wal=not is_settled)
+            await asyncio.get_running_loop().run_in_executor(self._context.executor, self._close_blocking, is_settled)
+        finally:
+            self.writer.release()
 
-    def _close_blocking(self) -> None:
-        with suppress(apsw.BusyError):
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        self._connection.close()
-        self._raw.close()
-        self.log.close()
+    def _close_blocking(self, is_settled: bool) -> None:
+        try:
+            close_connection(self._connection, keep_wal=not is_settled)
+        finally:
+            self._raw.close()
+            self.log.close()
 
     def _durable(self, entry: LogEntry) -> None:
         self._on_durable(self.name, entry)
         self.waiters.advance(entry.epoch, entry.max_txid)
         self.checkpointer.look()
 
-    def _catch_foreign(self) -> None:
-        """With the write lock held, before anything is written: capture what another program committed meanwhile."""
-        self.history.advance(("*",))
+    def _new_base(self, position: Position) -> None:
+        self._on_new_base(self.name, position)
+        self.waiters.advance(position.epoch, position.txid)
+        self.checkpointer.look()
+
+
+def _connect(path: str, options: PrimaryOptions) -> apsw.Connection:
+    return connect_writer(path, foreign_keys=options.foreign_keys)
+
+
+def _abandon(opened: Opened, connection: apsw.Connection | None) -> None:
+    if connection is not None:
+        close_connection(connection, keep_wal=True)
+    opened.raw.close()
+    opened.log.close()

@@ -1,7 +1,8 @@
 """Decides what a database needs before its writer may open: nothing, frames captured, the log redone, or a new history.
 
 Pure: it is given the end of the log and the rolling checksum of the database as it would be read after each commit in
-the WAL. The states before the last checkpoint may be mixtures that never existed; they match no position, so they do no harm.
+the WAL. The states before the last checkpoint may be mixtures that never existed; they match no position, so they do
+no harm.
 
 What can have happened, given the invariant of `docs/architecture.md`:
 
@@ -61,8 +62,8 @@ def decide_recovery(
 ) -> Decision:
     """Choose how to make file, WAL and log equal.
 
-    `states[k]` is the rolling checksum after WAL commit k (0: the file alone); `find_in_log` gives the newest position of
-    the log with a checksum, or None.
+    `states[k]` is the rolling checksum after WAL commit k (0: the file alone); `find_in_log` gives the newest
+    position of the log with a checksum, or None.
     """
     current = states[-1]
     if log_last == NO_POSITION:

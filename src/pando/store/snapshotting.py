@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from pando.errors import InternalError
 from pando.store import applier_protocol as wire
 from pando.store.catalog import Catalog
 from pando.store.context import StoreContext
@@ -34,33 +35,45 @@ class Snapshots:
         self._context = context
         self._catalog = catalog
         self._number = count(1)
-        self._making: dict[str, asyncio.Task[Snapshot]] = {}
+        self._making: dict[str, tuple[Path, asyncio.Task[Snapshot]]] = {}
         self._users: dict[Path, int] = {}
 
     async def make(self, name: str) -> Snapshot:
         """Make a snapshot, or share one that is being made. Raises PandoError. Release it when done."""
-        task = self._making.get(name)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._make(name))
-            self._making[name] = task
-            task.add_done_callback(lambda _: self._making.pop(name, None))
-        snapshot = await asyncio.shield(task)
-        self._users[snapshot.path] = self._users.get(snapshot.path, 0) + 1
-        return snapshot
+        making = self._making.get(name)
+        if making is None:
+            path = self._context.layout.temporary / f"{name}-{next(self._number)}.snapshot.ltx"
+            making = path, asyncio.get_running_loop().create_task(self._make(name, path))
+            self._making[name] = making
+            making[1].add_done_callback(lambda done: self._made(name, path, done))
+        path, task = making
+        self._users[path] = self._users.get(path, 0) + 1
+        try:
+            return await asyncio.shield(task)
+        except BaseException:
+            self._leave(path)
+            raise
 
     def release(self, snapshot: Snapshot) -> None:
         """Say that a user needs the file no more."""
-        left = self._users.get(snapshot.path, 0) - 1
-        if left > 0:
-            self._users[snapshot.path] = left
-        else:
-            self._users.pop(snapshot.path, None)
-            snapshot.path.unlink(missing_ok=True)
+        self._leave(snapshot.path)
 
-    async def _make(self, name: str) -> Snapshot:
+    def _leave(self, path: Path) -> None:
+        left = self._users.get(path, 0) - 1
+        if left > 0:
+            self._users[path] = left
+        else:
+            self._users.pop(path, None)
+            path.unlink(missing_ok=True)
+
+    def _made(self, name: str, path: Path, done: asyncio.Task[Snapshot]) -> None:
+        del self._making[name]
+        if done.cancelled() or done.exception() is not None or path not in self._users:
+            path.unlink(missing_ok=True)  # broken off, or all who wanted it have gone meanwhile
+
+    async def _make(self, name: str, out_path: Path) -> Snapshot:
         database = await self._catalog.open(name)
         applier = self._context.applier
-        out_path = self._context.layout.temporary / f"{name}-{next(self._number)}.snapshot.ltx"
         finished: asyncio.Future[wire.SnapshotWritten] | None = None
 
         async def pin(position: Position) -> None:
@@ -79,7 +92,9 @@ class Snapshots:
             await pinned
 
         position = await database.pinned(pin)
-        assert finished is not None
+        if finished is None:
+            raise InternalError("the snapshot was not asked for")
         written = await finished
-        header = out_path.open("rb").read(12)
+        with out_path.open("rb") as file:
+            header = file.read(12)
         return Snapshot(name, out_path, position, written.size_bytes, int.from_bytes(header[8:12], "big"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from pando.errors import InternalError
 from pando.store import applier_protocol as wire
 from pando.store.catalog import Catalog
 from pando.store.context import StoreContext
@@ -22,7 +23,8 @@ async def verify_database(context: StoreContext, catalog: Catalog, name: str) ->
         await pinned
 
     position = await database.pinned(pin)
-    assert finished is not None
+    if finished is None:
+        raise InternalError("the scan was not asked for")
     scanned = await finished
     epoch, txid = (scanned.epoch, scanned.txid) if scanned.txid else (position.epoch, position.txid)
     believed = position.checksum

@@ -1,30 +1,42 @@
 """The one writer of a database: a bounded queue, group commits, interactive sessions, answers after durability.
 
-Runs on the event loop of the store process. Short work is done right there (handing a commit to a thread costs more than
-most commits); a group or command that turns out long, an interactive session, and the fsync under load go to a thread.
+Runs on the event loop of the store process. Short work is done right there (handing a commit to a thread costs more
+than most commits); a group or command that turns out long, an interactive session, and the fsync under load go to a
+thread.
 
 Rules kept here:
-- one of {group, solo command, session command, hold} at a time uses the write connection (`_is_busy`);
-- a command is answered once, after the position that holds its effects is durable;
-- after a storage fault nothing new is executed before what was committed is in the log (`_settle`).
+- one of {group, solo command, session command, capture in a thread, hold} at a time uses the write connection;
+- a command is answered once, after the position that holds its effects is durable (`pando.store.settling`);
+- commands of one session run in the order in which they came;
+- whatever goes wrong in an unexpected way stops the writer: everybody is answered, and the database is opened anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pando import limits
 from pando.clock import Clock
 from pando.errors import InternalError, NotReady, Overloaded, PandoError, StorageError, TransactionTimeout
 from pando.store.commands import Command, Outcome, SessionKey
-from pando.store.execution import Engine, GroupBroken, WriterBusy, refusal, run_group, run_solo
+from pando.store.execution import (
+    Engine,
+    ForeignCommits,
+    GroupBroken,
+    WriterBusy,
+    refusal,
+    run_group,
+    run_solo,
+)
 from pando.store.history import History
-from pando.store.protocol import Ran, Run
-from pando.types import TXID
+from pando.store.sessions import END, Expired, Session
+from pando.store.settling import Confirm, Settling
+
+__all__ = ["Confirm", "Writer", "WriterOptions", "WriterStatistics"]
 
 SYNC_IN_THREAD_QUEUE = 12
 """From this many waiting commands on, the fsync of a group runs in a thread while the next group executes."""
@@ -39,23 +51,7 @@ class WriterOptions:
     budget_s: float = limits.INLINE_BUDGET_S
     statement_s: float = limits.STATEMENT_TIME_S
     transaction_s: float = limits.TRANSACTION_TIME_S
-
-
-@dataclass(slots=True)
-class Session:
-    """An interactive transaction: it owns the writer until it ends."""
-
-    key: SessionKey
-    opened_at: float
-    queue: deque[Command] = field(default_factory=deque)
-
-
-@dataclass(slots=True)
-class Waiting:
-    """Answers that wait until a TXID is durable."""
-
-    txid: TXID
-    outcomes: list[Outcome]
+    capture_inline_bytes: int = limits.CAPTURE_INLINE_BYTES
 
 
 @dataclass(slots=True)
@@ -67,10 +63,6 @@ class WriterStatistics:
     solos: int = 0
     threads: int = 0
     broken: int = 0
-
-
-Confirm = Callable[[Outcome, Ran], None]
-"""Called with an outcome whose position is durable here; answers it, at once or when a quorum has confirmed."""
 
 
 class Writer:
@@ -90,21 +82,31 @@ class Writer:
         self._history = history
         self._clock = clock
         self._executor = executor
-        self._confirm = confirm
         self._options = options
         self._loop = asyncio.get_running_loop()
+        self._settling = Settling(
+            history=history,
+            executor=executor,
+            confirm=confirm,
+            is_busy=lambda: self._is_busy,
+            on_change=self._settled,
+            on_broken=self._fail,
+            guard=self._guarded,
+        )
         self._queue: deque[Command] = deque()
         self._session: Session | None = None
-        self._expired: dict[SessionKey, None] = {}
-        self._waiting: deque[Waiting] = deque()
+        self._expired = Expired()
+        self._current: list[Command] = []
         self._running: Command | None = None
         self._is_busy = False
-        self._is_syncing = False
         self._is_scheduled = False
-        self._retry: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._idle_waiters: list[asyncio.Future[None]] = []
         self._holds = 0
+        self._seen_commits = engine.commits
         self.stopped: PandoError | None = None
+        self.has_failed = False
+        """Stopped by a fault of its own: the database should be closed and opened again."""
         self.statistics = WriterStatistics()
 
     # -- what the server calls --
@@ -112,127 +114,193 @@ class Writer:
     @property
     def is_idle(self) -> bool:
         """Nothing queued, running, or waiting for durability, and no session open."""
-        return not (self._queue or self._is_busy or self._session or self._waiting or self._is_syncing)
+        return not (self._queue or self._is_busy or self._session) and self._settling.is_empty
 
     @property
-    def is_quiet(self) -> bool:
-        """Nothing runs and every commit is durable: the moment to pin a position."""
-        return not (self._is_busy or self._session or self._is_syncing) and self._history.is_settled
+    def trouble(self) -> PandoError | None:
+        """Why no commands are taken now, if they are not."""
+        return self.stopped or self._settling.fault
 
     def submit(self, command: Command) -> None:
         """Queue a command; raises Overloaded or what stopped the writer."""
-        if self.stopped is not None:
-            raise self.stopped
-        if command.key in self._expired:
-            raise TransactionTimeout(
-                f"the transaction was open for more than {self._options.transaction_s:g} s while others waited; it was rolled back"
-            )
-        if self._session is not None and command.key == self._session.key:
-            self._session.queue.append(command)
-        elif len(self._queue) >= self._options.queue_max:
-            raise Overloaded(f"{len(self._queue)} commands wait for this database's writer; try again later")
-        else:
-            self._queue.append(command)
-            if self._session is not None:
-                self._watch_session()
+        trouble = self.trouble
+        if trouble is not None:
+            raise trouble.with_traceback(None)
+        self._expired.check(command.key)
+        session = self._session
+        queue = session.queue if session is not None and command.key == session.key else self._queue
+        if len(queue) >= self._options.queue_max:
+            raise Overloaded(f"{len(queue)} commands wait for this database's writer; try again later")
+        queue.append(command)
+        if session is not None and queue is self._queue:
+            self._watch_session()
         self._schedule()
 
     def cancel(self, link: int, run_id: int) -> None:
         """Stop the command of a link with this id, queued or running."""
-        running = self._running
-        if running is not None and (running.key[0], running.run.id) == (link, run_id):
-            running.is_cancelled = True
-        for command in self._queue:
+        waiting = self._session.queue if self._session is not None else ()
+        running = (self._running,) if self._running is not None else ()
+        for command in (*running, *self._queue, *waiting):
             if (command.key[0], command.run.id) == (link, run_id):
                 command.is_cancelled = True
+        self._schedule()
 
     def end_session(self, key: SessionKey) -> None:
-        """Roll back and forget a session."""
-        self._expired.pop(key, None)
+        """Roll back and forget a session, and refuse what is queued for it."""
+        self._expired.forget(key)
+        self._abandon(lambda command: command.key == key)
         if self._session is not None and self._session.key == key:
-            self._session.queue.append(Command(run=_NOTHING, key=key, answer=_ignore, is_solo=True, is_cancelled=True))
-            self._schedule()
+            self._end_open_session()
+        self._schedule()
 
     def end_link(self, link: int) -> None:
-        """A link is gone: drop its queued commands and its session."""
+        """A link is gone: drop its queued commands, roll back its session."""
         self._queue = deque(command for command in self._queue if command.key[0] != link)
-        for key in [key for key in self._expired if key[0] == link]:
-            del self._expired[key]
-        if self._running is not None and self._running.key[0] == link:
-            self._running.is_cancelled = True
+        self._expired.forget_link(link)
+        self._abandon(lambda command: command.key[0] == link)
         if self._session is not None and self._session.key[0] == link:
-            self.end_session(self._session.key)
+            self._session.queue.clear()
+            self._end_open_session()
+        self._schedule()
+
+    def _abandon(self, is_meant: Callable[[Command], bool]) -> None:
+        waiting = self._session.queue if self._session is not None else ()
+        running = (self._running,) if self._running is not None else ()
+        for command in (*running, *self._queue, *waiting):
+            if is_meant(command):
+                command.is_cancelled = command.is_abandoned = True
+
+    def _end_open_session(self) -> None:
+        if self._session is not None and END not in self._session.queue:
+            self._session.queue.append(END)
 
     async def hold(self) -> None:
-        """Wait until nothing runs and all is durable, and start nothing until `release`."""
+        """Wait until nothing runs and all is durable, and start nothing until `release`.
+
+        Comes back too when the writer is stopped, or has trouble with the disk: look at `trouble`.
+        """
         self._holds += 1
-        while not self.is_quiet and self.stopped is None:
-            waiter = self._loop.create_future()
-            self._idle_waiters.append(waiter)
-            self._watch_session()
-            self._schedule()
-            await waiter
+        try:
+            while not self._is_quiet():
+                waiter = self._loop.create_future()
+                self._idle_waiters.append(waiter)
+                self._watch_session()
+                self._schedule()
+                await waiter
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """End a hold."""
         self._holds -= 1
         self._schedule()
 
+    def look(self) -> None:
+        """Notice what other programs have committed; called now and then."""
+        if self._is_free() and self.trouble is None:
+            self._guarded(self._catch_up)
+
     def stop(self, error: PandoError) -> None:
         """Take no more commands and refuse the waiting ones."""
         if self.stopped is not None:
             return
         self.stopped = error
-        commands = [*self._queue, *(self._session.queue if self._session else ())]
-        self._queue.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        current, self._current = self._current, []
+        if self._running is not None and self._running is not END:
+            self._running.is_cancelled = self._running.is_abandoned = True
+        self._refuse_queued(error)
+        self._answer_all(current, error)
         self._session = None
-        for command in commands:
-            command.answer(error)
-        for waiting in self._waiting:
-            self._answer_all(waiting.outcomes, error)
-        self._waiting.clear()
+        self._settling.close(error)
         self._wake_holders()
 
     # -- turns --
 
+    def _guarded(self, step: Callable[..., None], *args: object) -> None:
+        """Run a step of the loop; what it does not expect must not leave clients without an answer."""
+        try:
+            step(*args)
+        except Exception as error:  # noqa: BLE001 - a bug: stop, answer everybody, recover from what is on disk
+            self._fail(error if isinstance(error, PandoError) else InternalError(f"the writer failed: {error!r}"))
+
+    def _fail(self, error: PandoError) -> None:
+        self.has_failed = self.has_failed or self.stopped is None
+        self.stop(error)
+
     def _schedule(self) -> None:
-        if not self._is_scheduled:
+        if not self._is_scheduled and self.stopped is None:
             self._is_scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._guarded, self._turn)
+
+    def _is_free(self) -> bool:
+        return not (self._is_busy or self._session)
+
+    def _is_quiet(self) -> bool:
+        """The moment to pin a position: all is durable, or will not be."""
+        if self.stopped is not None or self._settling.fault is not None:
+            return not (self._is_busy or self._settling.is_syncing)
+        return self._is_free() and self._settling.is_settled and not self._history.is_behind()
 
     def _turn(self) -> None:
         self._is_scheduled = False
         if self._is_busy or self.stopped is not None:
             return
-        if self._session is not None:
-            if self._session.queue:
-                self._start_solo(self._session.queue.popleft())
-            return
-        if self._holds:
+        if self._settling.fault is not None:
+            self._refuse_queued(self._settling.fault)
             self._wake_holders()
-            return
-        if not self._queue:
-            return
-        if not self._settle():
-            return
-        self._start_next()
+        elif self._session is not None:
+            self._turn_session(self._session)
+        elif self._holds:
+            if self._settling.is_settled and self._history.is_behind():
+                self._catch_up()
+            self._wake_holders()
+        elif self._queue:
+            self._start_next()
+
+    def _turn_session(self, session: Session) -> None:
+        if session.queue:
+            command = session.queue.popleft()
+            if command.is_cancelled and command is not END:
+                self._refuse_cancelled(command)
+            else:
+                self._start_solo(command)
+
+    def _refuse_queued(self, error: PandoError) -> None:
+        queued, self._queue = [*self._queue], deque[Command]()
+        session = self._session
+        if session is not None:
+            queued += [command for command in session.queue if command is not END]
+            session.queue = deque(command for command in session.queue if command is END)
+        self._answer_all(queued, error)
+
+    def _refuse_cancelled(self, command: Command) -> None:
+        command.answer(NotReady("the request was cancelled before it ran"))
+        self._schedule()
 
     def _start_next(self) -> None:
         first = self._queue[0]
         if first.is_cancelled:
-            self._queue.popleft().answer(NotReady("the request was cancelled before it ran"))
-            self._schedule()
+            self._refuse_cancelled(self._queue.popleft())
         elif first.is_solo or first.is_slow:
             self._start_solo(self._queue.popleft())
         else:
-            self._run_group(self._take_group())
+            self._current = self._take_group()
+            self._run_group(self._current)
 
     def _take_group(self) -> list[Command]:
         group: list[Command] = []
+        sessions: set[SessionKey] = set()
         queue = self._queue
         while queue and len(group) < self._options.group_max:
-            if queue[0].is_solo or queue[0].is_slow or queue[0].is_cancelled:
+            command = queue[0]
+            if command.is_solo or command.is_slow or command.is_cancelled or command.key in sessions:
                 break
+            if command.key[1]:
+                sessions.add(command.key)  # a second one must not go before the first, should that have to be alone
             group.append(queue.popleft())
         return group
 
@@ -248,14 +316,19 @@ class Writer:
                 command.is_solo = True
             self._put_back(group)
             return
-        except Exception as error:  # noqa: BLE001 - whatever SQLite does, every client of the group must hear of it
-            self._engine.roll_back()
-            self._answer_all([Outcome(command) for command in group], refusal(error))
-            self._schedule()
+        except ForeignCommits:
+            self._put_back(group)
+            self._catch_up()
+            return
+        except StorageError as error:
+            self._put_back(group)
+            self._settling.failed(error)
             return
         self._put_back(group[len(outcomes) :])
         self._put_back([outcome.command for outcome in outcomes if outcome.command.is_solo])
-        self._finish([outcome for outcome in outcomes if not outcome.command.is_solo])
+        done = [outcome for outcome in outcomes if not outcome.command.is_solo]
+        self._current = [outcome.command for outcome in done]
+        self._finish(done)
 
     def _regroup(self, group: list[Command], broken: GroupBroken) -> None:
         self.statistics.broken += 1
@@ -263,14 +336,22 @@ class Writer:
             for command in group:
                 command.is_solo = True
         self._put_back(group)
+        self._history.nothing_committed()
 
     def _put_back(self, commands: list[Command]) -> None:
+        """Put commands in front of the queue again; those that cannot share a transaction last, so as not to split
+        it.
+        """
+        self._current = []
         if commands:
+            commands.sort(key=lambda command: command.is_solo or command.is_slow)
             self._queue.extendleft(reversed(commands))
-            # Those that cannot share a transaction go last, so that they do not split what can.
-            if len({command.is_solo or command.is_slow for command in commands}) == 2:
-                self._queue = deque(sorted(self._queue, key=lambda command: command.is_solo or command.is_slow))
             self._schedule()
+
+    def _catch_up(self) -> None:
+        """Capture what another program has committed."""
+        if self._history.is_behind():
+            self._finish([])
 
     # -- commands alone, in a thread --
 
@@ -280,195 +361,140 @@ class Writer:
         self._is_busy = True
         self._running = command
         future = self._loop.run_in_executor(self._executor, self._solo_blocking, command, self._session is not None)
-        future.add_done_callback(lambda done: self._solo_done(command, done))
+        future.add_done_callback(lambda done: self._guarded(self._solo_done, command, done))
 
     def _solo_blocking(self, command: Command, session_is_open: bool) -> Outcome:
-        if command.run is _NOTHING:
+        try:
+            if command is END:
+                self._engine.roll_back()
+                return Outcome(command, results=[])
+            return run_solo(self._engine, command, self._options.statement_s, session_is_open=session_is_open)
+        except BaseException:
             self._engine.roll_back()
-            return Outcome(command, results=[])
-        return run_solo(self._engine, command, self._options.statement_s, session_is_open=session_is_open)
+            raise
 
     def _solo_done(self, command: Command, done: asyncio.Future[Outcome]) -> None:
         self._is_busy = False
         self._running = None
         error = done.exception()
-        if error is not None:
-            self._engine.roll_back()
-            outcome = Outcome(
-                command, error=refusal(error) if isinstance(error, Exception) else InternalError(str(error))
-            )
-        else:
-            outcome = done.result()
         if self.stopped is not None:
-            command.answer(self.stopped)
+            if command is not END:
+                command.answer(self.stopped)
+            self._wake_holders()
             return
-        self._follow_session(command, outcome)
-        if outcome.is_open:
-            self._answer_open(outcome)
-        else:
-            self._finish([outcome])
+        if isinstance(error, ForeignCommits):
+            self._put_back([command])
+            self._catch_up()
+            return
+        outcome = Outcome(command, error=refusal(error)) if error is not None else done.result()
+        self._current = [] if command is END else [command]
+        self._follow_session(outcome)
+        self._finish([outcome] if command is not END else [])
 
-    def _follow_session(self, command: Command, outcome: Outcome) -> None:
-        session = self._session
+    def _follow_session(self, outcome: Outcome) -> None:
+        """Note that a session began or ended with this command."""
+        command, session = outcome.command, self._session
         if outcome.is_open and session is None:
-            self._session = Session(command.key, self._clock.monotonic())
-            own = [waiting for waiting in self._queue if waiting.key == command.key]
-            if own:
-                self._queue = deque(waiting for waiting in self._queue if waiting.key != command.key)
-                self._session.queue.extend(own)
-            if self._queue:
+            self._session = session = Session(command.key, self._clock.monotonic())
+            session.queue.extend(waiting for waiting in self._queue if waiting.key == command.key)
+            self._queue = deque(waiting for waiting in self._queue if waiting.key != command.key)
+            if self._queue or self._holds:
                 self._watch_session()
         elif not outcome.is_open and session is not None:
             self._session = None
-            self._queue.extendleft(reversed(session.queue))
-
-    def _answer_open(self, outcome: Outcome) -> None:
-        position = self._history.position
-        outcome.command.answer(
-            Ran(outcome.command.run.id, outcome.results or [], position.epoch, position.txid, is_autocommit=False)
-        )
-        self._schedule()
+            if session.is_expired and (command is END or outcome.error is not None):
+                self._expired.add(session.key)
+                if outcome.error is not None:
+                    outcome.error = _expiry()
+            rest = [waiting for waiting in session.queue if waiting is not END]
+            self._queue.extendleft(reversed(rest))
+        if command.is_abandoned:
+            self._end_open_session()
 
     def _watch_session(self) -> None:
-        if self._retry is None and self._session is not None:
+        if self._timer is None and self._session is not None and self.stopped is None:
             at = self._session.opened_at + self._options.transaction_s
-            self._retry = self._loop.call_later(max(0.0, at - self._clock.monotonic()), self._expire_session)
+            self._timer = self._loop.call_later(
+                max(0.0, at - self._clock.monotonic()), self._guarded, self._expire_session
+            )
 
     def _expire_session(self) -> None:
-        self._retry = None
+        self._timer = None
         session = self._session
         if session is None or not (self._queue or self._holds):
             return
         if self._clock.monotonic() < session.opened_at + self._options.transaction_s:
             self._watch_session()
             return
-        self._expired[session.key] = None
-        while len(self._expired) > limits.STREAMS_MAX:
-            self._expired.pop(next(iter(self._expired)))
-        for command in session.queue:
-            command.answer(TransactionTimeout("the transaction was rolled back: others waited for too long"))
+        session.is_expired = True
+        self._answer_all((command for command in session.queue if command is not END), _expiry())
         session.queue.clear()
-        if self._running is not None:
+        if self._running is not None and self._running is not END:
             self._running.is_cancelled = True
-        session.queue.append(Command(run=_NOTHING, key=session.key, answer=_ignore, is_solo=True))
+        self._end_open_session()
         self._schedule()
 
     # -- after a commit --
 
     def _finish(self, outcomes: list[Outcome]) -> None:
-        """Capture and log what was committed, then answer when it is durable."""
+        """Capture and log what was committed; then the answers wait until it is durable."""
         self.statistics.commands += len(outcomes)
-        tables: set[str] = set()
-        for outcome in outcomes:
-            tables |= outcome.command.tables
+        tables = tuple(sorted({table for outcome in outcomes for table in outcome.command.tables}))
+        commits = self._engine.commits - self._seen_commits
+        self._seen_commits = self._engine.commits
         try:
-            self._history.advance(tuple(sorted(tables)))
+            if self._history.backlog_bytes() > self._options.capture_inline_bytes:
+                self._capture_in_thread(outcomes, tables, commits)
+                return
+            self._history.advance(tables, commits=commits)
         except StorageError as error:
-            self._answer_all(outcomes, error)
-            self._retry_later()
-            return
-        except PandoError as error:
-            self.stop(error)
-            self._answer_all(outcomes, error)
-            return
-        self._waiting.append(Waiting(self._history.position.txid, outcomes))
-        self._sync()
-        if self._queue or self._session:
-            self._schedule()
-
-    def _sync(self) -> None:
-        if self._is_syncing:
-            return
-        if self._history.durable.txid >= self._history.position.txid:
-            self._answer_durable(self._history.durable.txid)
-        elif len(self._queue) >= SYNC_IN_THREAD_QUEUE:
-            self._is_syncing = True
-            future = self._loop.run_in_executor(self._executor, self._history.sync)
-            future.add_done_callback(lambda done: self._sync_done(done.exception()))
+            self._captured(outcomes, error)
         else:
-            try:
-                self._history.sync()
-            except StorageError as error:
-                self._sync_failed(error)
-            else:
-                self._answer_durable(self._history.durable.txid)
+            self._captured(outcomes, None)
 
-    def _sync_done(self, error: BaseException | None) -> None:
-        self._is_syncing = False
-        if isinstance(error, StorageError):
-            self._sync_failed(error)
-            return
+    def _capture_in_thread(self, outcomes: list[Outcome], tables: tuple[str, ...], commits: int) -> None:
+        self.statistics.threads += 1
+        self._is_busy = True
+        future = self._loop.run_in_executor(self._executor, lambda: self._history.advance(tables, commits=commits))
+        future.add_done_callback(lambda done: self._guarded(self._captured_in_thread, outcomes, done.exception()))
+
+    def _captured_in_thread(self, outcomes: list[Outcome], error: BaseException | None) -> None:
+        self._is_busy = False
+        if self.stopped is not None:
+            self._wake_holders()
+        elif error is None or isinstance(error, StorageError):
+            self._captured(outcomes, error)
+        else:
+            raise error
+
+    def _captured(self, outcomes: list[Outcome], error: StorageError | None) -> None:
+        self._current = []
         if error is not None:
-            self.stop(InternalError(f"fsync of the log failed in an unexpected way: {error!r}"))
-            return
-        self._answer_durable(self._history.durable.txid)
-        if self._waiting:
-            self._sync()
-        if self._holds:
+            self._answer_all((outcome.command for outcome in outcomes), error)
+            self._settling.failed(error)
+        else:
+            self._settling.add(outcomes, is_busy=len(self._queue) >= SYNC_IN_THREAD_QUEUE)
+        if self._queue or self._session or self._holds:
             self._schedule()
 
-    def _sync_failed(self, error: StorageError) -> None:
-        while self._waiting:
-            self._answer_all(self._waiting.popleft().outcomes, error)
-        try:
-            self._history.restart_unpublished()
-        except StorageError as broken:
-            self.stop(broken)
-            return
-        self._retry_later()
+    def _answer_all(self, commands: Iterable[Command], error: PandoError) -> None:
+        for command in commands:
+            command.answer(error)
 
-    def _settle(self) -> bool:
-        """Before anything new: what is committed must be in the log. False when the disk still refuses."""
-        try:
-            if self._history.log_pending():
-                self._history.sync()
-                self._history.publish(self._history.durable.txid)
-        except StorageError as error:
-            commands = list(self._queue)
-            self._queue.clear()
-            for command in commands:
-                command.answer(error)
-            self._retry_later()
-            return False
-        return True
-
-    def _retry_later(self) -> None:
-        self._loop.call_later(1.0, self._settle_quietly)
-
-    def _settle_quietly(self) -> None:
-        if self.stopped is None and not self._is_busy and not self._is_syncing:
-            self._settle()
+    def _settled(self) -> None:
+        """Something became durable, or will not be."""
+        if self.stopped is not None:
+            self._wake_holders()
+        elif self._holds or self._settling.fault is not None:
             self._schedule()
-
-    def _answer_durable(self, durable: TXID) -> None:
-        self._history.publish(durable)
-        epoch = self._history.epoch
-        while self._waiting and self._waiting[0].txid <= durable:
-            waiting = self._waiting.popleft()
-            for outcome in waiting.outcomes:
-                if outcome.error is not None:
-                    outcome.command.answer(outcome.error)
-                else:
-                    run = outcome.command.run
-                    self._confirm(outcome, Ran(run.id, outcome.results or [], epoch, waiting.txid, is_autocommit=True))
-        if self._holds:
-            self._schedule()
-
-    def _answer_all(self, outcomes: list[Outcome], error: PandoError) -> None:
-        for outcome in outcomes:
-            outcome.command.answer(error)
 
     def _wake_holders(self) -> None:
-        if self.is_quiet or self.stopped is not None:
+        if self._idle_waiters and self._is_quiet():
             waiters, self._idle_waiters = self._idle_waiters, []
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
 
 
-def _ignore(answer: Ran | PandoError) -> None:
-    """Answer nobody."""
-
-
-_NOTHING = Run(0, "", 0, ())
-"""The command that only ends a session."""
+def _expiry() -> TransactionTimeout:
+    return TransactionTimeout("the transaction was rolled back: it was open for too long while others waited")
