@@ -26,6 +26,8 @@ from pando.store.requests import Request
 from pando.types import Role
 
 NO_TOPOLOGY = wire.Topology(node="", role="", epoch=0, primary_url="", ready=False, reason="the store is starting")
+_HOPS_MAX = 8
+"""Replicas of replicas that are followed on the way to the primary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class NodeStoreClient:
         self._writer: AskedLink | None = None
         self._peer: LinkKeeper | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._hint = ""
+        self._hops = 0
         self.topology = NO_TOPOLOGY
         self.on_committed: Callable[[wire.Committed], None] | None = None
         """Called when a commit became visible on this node."""
@@ -218,6 +222,7 @@ class NodeStoreClient:
         if asked is not self._own.current or message == self.topology:
             return
         self.topology = message
+        self._hint, self._hops = "", 0
         facts = {name: getattr(message, name) for name in ("role", "epoch", "ready", "reason")}
         self._log.emit("web.topology", primary=message.primary_url, **facts)
         self._follow()
@@ -227,7 +232,7 @@ class NodeStoreClient:
 
     def _follow(self) -> None:
         """Keep a link to the primary that the topology names, on a replica."""
-        wanted = "" if self.is_primary else self.topology.primary_url
+        wanted = "" if self.is_primary else self._hint or self.topology.primary_url
         current = self._peer.url if self._peer is not None else ""
         if wanted == current:
             return
@@ -255,10 +260,21 @@ class NodeStoreClient:
             pauses=Pauses(0.05, 1.0, system_random()),
             log=self._log,
             next_number=self._next_number,
-            on_push=lambda _asked, _message: None,
+            on_push=lambda _asked, message: self._peer_says(url, message),
             on_change=self._relink,
             silence_s=options.silence_s,
         )
+
+    def _peer_says(self, url: str, message: Any) -> None:  # noqa: ANN401 - Topology or Committed
+        """The node that we follow is a replica itself: writes go to whom it follows."""
+        if not isinstance(message, wire.Topology) or self._peer is None or self._peer.url != url:
+            return
+        known = {url, self.topology.primary_url, self._options.own_url, ""}
+        if message.role == Role.REPLICA and message.primary_url not in known and self._hops < _HOPS_MAX:
+            self._hops += 1
+            self._hint = message.primary_url
+            self._follow()
+            self._relink()
 
     def _relink(self) -> None:
         """Choose the link for writes anew, and wake who waits for a change."""

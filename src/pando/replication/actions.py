@@ -216,6 +216,8 @@ class Reconnect:
 
     after_s: float | None
     reason: str
+    is_done: bool = False
+    """A run to the head has ended: everything that the upstream had is here."""
 
 
 ReceiverAction = (

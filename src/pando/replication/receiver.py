@@ -379,7 +379,7 @@ class Receiver:
             return
         self._leave("up to date")
         pause = self._sync_interval_s if self._sync_interval_s > 0 else None
-        self._in.out.append(Reconnect(after_s=pause, reason="up to date"))
+        self._in.out.append(Reconnect(after_s=pause, reason="up to date", is_done=True))
 
     def _leave(self, reason: str) -> None:
         self._is_up = self._in.is_welcome = False

@@ -40,6 +40,7 @@ from pando.types import DEFAULT_DATABASE, NO_POSITION, TXID, Checksum, Epoch, Po
 
 _DECODER = make_decoder(UpstreamMessage)
 _TICK_S = 0.1
+_SYNC_WAIT_S = 60
 _READ_BYTES = 1 << 20
 _EVIDENCE_ENTRIES = 100
 
@@ -141,7 +142,12 @@ class Upstream:
         waiter = self._loop.create_future()
         self._syncs.append(waiter)
         self.do(self._machine.sync_now(self._now()))
-        await asyncio.wait_for(asyncio.shield(waiter), 60)
+        try:
+            await asyncio.wait_for(asyncio.shield(waiter), _SYNC_WAIT_S)
+        except TimeoutError as error:
+            raise NotReady(
+                f"the upstream's head was not reached within {_SYNC_WAIT_S} s; it goes on in the background: {self.reason}"
+            ) from error
 
     # -- start and end --
 
@@ -170,6 +176,8 @@ class Upstream:
         )
         self.reason = "fetching from the upstream"
         self.do(self._machine.start(self._now()))
+        if self._options.sync_interval_s == 0 and not self.is_ready:
+            self.do(self._machine.sync_now(self._now()))  # there is nothing to serve before the first fetch
         while True:
             await asyncio.sleep(_TICK_S)
             now = self._now()
@@ -186,14 +194,18 @@ class Upstream:
                 database.head_txid = following.head
                 database.lag_bytes = following.unsent_bytes
         if machine.is_caught_up:
-            syncs, self._syncs = self._syncs, []
-            for waiter in syncs:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self._end_syncs()
         if self.is_ready != self._told_ready:
             self._told_ready = self.is_ready
             self.reason = "" if self._told_ready else self.reason
             self._on_change()
+
+    def _end_syncs(self) -> None:
+        """Tell those who asked for what is missing that it is here."""
+        syncs, self._syncs = self._syncs, []
+        for waiter in syncs:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def close(self) -> None:
         """Stop following."""
@@ -464,6 +476,8 @@ class Upstream:
     # -- the link --
 
     def _reconnect(self, action: act.Reconnect) -> None:
+        if action.is_done:
+            self._end_syncs()
         link, self._link = self._link, None
         if link is not None:
             link.close(action.reason)
