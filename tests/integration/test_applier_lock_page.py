@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,16 @@ def at(txid: int, table: PageChecksums) -> Position:
     return Position(epoch=Epoch(1), txid=TXID(txid), checksum=table.rolling)
 
 
-def test_a_database_past_the_lock_page(tmp_path: Path) -> None:
-    primary, target, ltx = tmp_path / "p.db", tmp_path / "r.db", tmp_path / "s.ltx"
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is emptied afterwards: what is in it is gigabytes."""
+    yield tmp_path
+    for path in tmp_path.iterdir():
+        path.unlink()
+
+
+def test_a_database_past_the_lock_page(folder: Path) -> None:
+    primary, target, ltx = folder / "p.db", folder / "r.db", folder / "s.ltx"
     fs = RealFileSystem()
     run_sql(
         primary,
@@ -117,23 +126,23 @@ def test_a_database_past_the_lock_page(tmp_path: Path) -> None:
     assert table_of(target).differing(grown) == []
 
     snapshot(target, ltx, at(6, grown))  # a snapshot of a replica, past the lock page
-    other = Replica(database="o", path=str(tmp_path / "o.db"), fs=fs, publisher=None)
+    other = Replica(database="o", path=str(folder / "o.db"), fs=fs, publisher=None)
     run_steps(install_snapshot_steps(fs, other, ltx, at(6, grown)))
-    assert table_of(tmp_path / "o.db").differing(grown) == []
+    assert table_of(folder / "o.db").differing(grown) == []
 
     shrunk = follow(7, "DELETE FROM t WHERE id > 1", "VACUUM")
     assert shrunk.page_count < LOCK
     assert table_of(target).differing(shrunk) == []
     snapshot(target, ltx, at(7, shrunk))
     run_steps(install_snapshot_steps(fs, other, ltx, at(7, shrunk)))
-    assert table_of(tmp_path / "o.db").differing(shrunk) == []
+    assert table_of(folder / "o.db").differing(shrunk) == []
 
     regrown = follow(8, "INSERT INTO t(a) VALUES(zeroblob(300000000))")
     assert regrown.page_count > LOCK
     assert table_of(target).differing(regrown) == []
     snapshot(target, ltx, at(8, regrown))
     assert not run_steps(install_snapshot_steps(fs, other, ltx, at(8, regrown))).was_replaced
-    assert table_of(tmp_path / "o.db").differing(regrown) == []
+    assert table_of(folder / "o.db").differing(regrown) == []
     replica.close()
     other.close()
     code = "import apsw, sys; print(apsw.Connection(sys.argv[1]).execute('PRAGMA integrity_check').fetchall())"

@@ -62,10 +62,11 @@ class BlockingLink:
             return self._decoded(frames_max) if self._partial else []
         except OSError as error:
             raise LinkLost(f"the link to the store broke: {error}") from error
-        if not data:
-            raise LinkLost("the other side closed the link")
         self._partial += data
-        return self._decoded(frames_max)
+        messages = self._decoded(frames_max)
+        if not data and not messages:
+            raise LinkLost("the other side closed the link")
+        return messages
 
     def _decoded(self, frames_max: int) -> list[Any]:
         messages: list[Any] = []

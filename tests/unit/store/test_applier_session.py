@@ -486,3 +486,62 @@ def test_a_frame_that_is_garbage_ends_the_link(desk: Desk) -> None:
 def test_positions_of_messages() -> None:
     at = Position(epoch=Epoch(3), txid=TXID(4), checksum=Checksum(5 | 1 << 63))
     assert wire.position_of(wire.Applied("d", at.epoch, at.txid, at.checksum)) == at
+
+
+def test_a_full_disk_stalls_until_there_is_room(desk: Desk, tmp_path: Path) -> None:
+    primary = small_primary(tmp_path)
+    desk.open(primary)
+    desk.say(wire.ApplyTo("r", 3))
+    desk.until(wire.Applied)
+    file = desk.session._shop.held["r"].replica.file
+    assert file is not None
+    file._cursor.execute("PRAGMA max_page_count=1").fetchall()  # SQLite answers SQLITE_FULL to growth
+    primary.sql("INSERT INTO t VALUES(randomblob(50000))")
+    primary.capture()
+    desk.say(wire.ApplyTo("r", 4))
+    stalled = desk.until(wire.ApplyStalled)
+    assert stalled.code == "STORAGE_FULL"
+    assert pages_of(tmp_path / "r.db") == primary.states[TXID(3)]
+    desk.clock.advance(1)
+    assert desk.turn(3) == []  # tried again, told once
+    file._cursor.execute("PRAGMA max_page_count=100000").fetchall()
+    desk.clock.advance(1)
+    assert desk.until(wire.Applied).txid == 4
+    assert pages_of(tmp_path / "r.db") == primary.pages
+
+
+def test_a_snapshot_of_a_replica_is_at_the_replicas_own_position(desk: Desk, tmp_path: Path) -> None:
+    primary = small_primary(tmp_path, commits=4)
+    desk.open(primary)
+    desk.say(wire.ApplyTo("r", 4))
+    desk.until(wire.Applied)
+    early = primary.log.entries[1].position
+    out = tmp_path / "s.ltx"
+    path = str(tmp_path / "r.db")
+    desk.say(wire.WriteSnapshot(5, "r", path, str(out), early.epoch, early.txid, early.checksum, 5))
+    written = desk.until(wire.SnapshotWritten)
+    assert (written.epoch, written.txid, written.checksum) == (1, 4, primary.log.last.checksum)
+    with out.open("rb") as file:
+        assert LtxDecoder(file.read).header.max_txid == 4
+
+
+@pytest.mark.slow
+def test_applies_go_on_between_the_slices_of_a_snapshot(desk: Desk, tmp_path: Path) -> None:
+    primary = small_primary(tmp_path)
+    desk.open(primary)
+    desk.say(wire.ApplyTo("r", 3))
+    desk.until(wire.Applied)
+    (tmp_path / "big").mkdir()
+    big = Primary(tmp_path / "big" / "p.db")
+    big.sql("CREATE TABLE t(a)")
+    big.sql("INSERT INTO t VALUES(randomblob(6000000))")
+    big.capture()
+    at = big.log.last
+    desk.say(wire.WriteSnapshot(5, "b", str(big.path), str(tmp_path / "s.ltx"), at.epoch, at.txid, at.checksum, 5))
+    desk.turn()
+    for txid in (4, 5, 6):
+        primary.sql("INSERT INTO t VALUES(1)")
+        primary.capture()
+        desk.say(wire.ApplyTo("r", txid))
+        assert [answer.txid for answer in desk.turn() if isinstance(answer, wire.Applied)] == [txid]
+    desk.until(wire.SnapshotWritten)
