@@ -1,8 +1,7 @@
 """The words of the project as types: transaction ids, page numbers, epochs, checksums, positions, bookmarks.
 
-Text forms have a fixed width so that text order is numeric order. This module does no I/O and imports nothing of Pando
-but its errors.
-"""
+Text forms have a fixed width so that text order is numeric order. This module does no I/O and imports nothing of
+Pando but its errors."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ EMPTY_CHECKSUM = Checksum(1 << 63)
 """Rolling checksum of a database without pages."""
 
 DEFAULT_DATABASE = "data"
-"""Name of the default database, the file `DIR/data.db`. sqld calls the same thing `default`; both names are accepted."""
+"""Name of the default database, the file `DIR/data.db`. sqld calls it `default`; both names are accepted."""
 
 
 def format_txid(txid: TXID) -> str:
@@ -93,7 +92,7 @@ _DATABASE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 
 
 def parse_database_name(text: str) -> str:
-    """Check a database name (it becomes a file name); `default` means the default database. Raises InvalidDatabaseName."""
+    """Check a database name (it becomes a file name); `default` is the default one. Raises InvalidDatabaseName."""
     if text in {"", "default"}:
         return DEFAULT_DATABASE
     if not _DATABASE_NAME.fullmatch(text):

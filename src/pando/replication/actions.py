@@ -39,7 +39,7 @@ class ReadLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartSnapshot:
-    """Make a snapshot at or after the durable position: answer `snapshot_ready` or `snapshot_failed`."""
+    """Make a snapshot of a durable position, as new as can be: answer `snapshot_ready` or `snapshot_failed`."""
 
     database: str
     stream: int

@@ -1,8 +1,8 @@
 """The store's side of the applier: requests with answers, and notices that are handed on.
 
-While the applier is away (it was killed; the supervisor starts it again) requests fail with NotReady, and what is open is
-opened again by the owner when `on_connected` is called. Not here: what the applier does (`pando.store.applier`).
-"""
+While the applier is away (it was killed; the supervisor starts it again) requests fail with NotReady, and what is
+open is opened again by the owner when `on_connected` is called. Not here: what the applier does
+(`pando.store.applier`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Answers writes when the durability that they asked for holds: at once (`async`), or when a majority has them (`quorum`).
+"""Answers writes when the durability that they asked for holds.
+
+`async`: at once. `quorum`: when a majority has them in its logs.
 
 The counting is `pando.replication.acks`; this is the shell that keeps the commands. Not here: sending to replicas.
 """

@@ -1,4 +1,4 @@
-"""Where things are under DIR (see docs/architecture.md, "A database's files"). Paths only, and the list of databases."""
+"""Where things are under DIR (docs/architecture.md, "A database's files"): paths, and the list of databases."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Messages on a link to a store process, one tagged union each way.
 
-A link is a byte stream (a unix socket from a web process or the applier of the same node, or a TCP connection that a web
-process handed over after `GET /cluster/link`). Frames are a 4-byte big-endian length and a msgpack array of messages:
-what was said in one turn of the event loop travels together. New fields get defaults; nothing is renamed or retyped.
+A link is a byte stream (a unix socket from a web process or the applier of the same node, or a TCP connection that a
+web process handed over after `GET /cluster/link`). Frames are a 4-byte big-endian length and a msgpack array of
+messages: what was said in one turn of the event loop travels together. New fields get defaults; nothing is renamed or
+retyped.
 
 Replication messages are in `pando.replication.messages` and travel on the same kind of link. Not here: sockets.
 """

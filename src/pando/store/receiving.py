@@ -1,8 +1,8 @@
 """Follows an upstream: the shell around `pando.replication.receiver`, one `Upstream` per replica.
 
-Entries of one batch of messages are appended first and fsynced once per database, then acknowledged; the applier is told at once. Databases that
-are not open yet are opened first, in order. Not here: what to do (the machine decides), pages (the applier).
-"""
+Entries of one batch of messages are appended first and fsynced once per database, then acknowledged; the applier is
+told at once. Databases that are not open yet are opened first, in order. Not here: what to do (the machine decides),
+pages (the applier)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pando.replication.messages import UpstreamMessage
 from pando.replication.receiver import Receiver
 from pando.store import applier_protocol as wire
 from pando.store.catalog import Catalog
-from pando.store.commitlog import CommitLog, LogEntry
+from pando.store.commitlog import LogEntry
 from pando.store.context import StoreContext
 from pando.store.database import Database
 from pando.store.evidence import EVIDENCE_BYTES_MAX, save_evidence
@@ -146,7 +146,7 @@ class Upstream:
             await asyncio.wait_for(asyncio.shield(waiter), _SYNC_WAIT_S)
         except TimeoutError as error:
             raise NotReady(
-                f"the upstream's head was not reached within {_SYNC_WAIT_S} s; it goes on in the background: {self.reason}"
+                f"the head was not reached within {_SYNC_WAIT_S} s; it goes on in the background: {self.reason}"
             ) from error
 
     # -- start and end --

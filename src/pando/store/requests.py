@@ -1,8 +1,8 @@
 """What is asked of a SQL connection and what it answers: the values that travel between web and store processes.
 
-They mirror Hrana's requests (execute, batch, sequence, describe, get_autocommit) with SQLite's own value types. Stored
-SQL is resolved before a request gets here. Not here: JSON (see `pando.sql.messages`), execution (see `pando.store.runner`).
-"""
+They mirror Hrana's requests (execute, batch, sequence, describe, get_autocommit) with SQLite's own value types.
+Stored SQL is resolved before a request gets here. Not here: JSON (see `pando.sql.messages`), execution (see
+`pando.store.runner`)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Sends this node's log to replicas: the shell around `pando.replication.sender`, one `SendingLink` per replica.
 
-The live path is short: the entry that the store has just made durable goes from memory to the link in the same loop turn. Catching up reads
-the log through a reader of its own, in a thread. Not here: what to send (the machine decides), accepting the link.
-"""
+The live path is short: the entry that the store has just made durable goes from memory to the link in the same loop
+turn. Catching up reads the log through a reader of its own, in a thread. Not here: what to send (the machine
+decides), accepting the link."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The store process: opens what is needed, accepts links, and routes their messages.
 
-Start: take the store's lock, empty the temporary folder, make the table of positions, listen; databases are opened when somebody asks.
-Roles: a primary writes; a replica follows its upstream. Not here: what databases do, HTTP, restarting (the supervisor's).
-"""
+Start: take the store's lock, empty the temporary folder, make the table of positions, listen; databases are opened
+when somebody asks. Roles: a primary writes; a replica follows its upstream. Not here: what databases do, HTTP,
+restarting (the supervisor's)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ from pando.store.retaining import Retaining
 from pando.store.sending import Downstream
 from pando.store.snapshotting import Snapshots
 from pando.store.verifying import verify_database
-from pando.types import Durability, Epoch, Role
+from pando.types import DEFAULT_DATABASE, Durability, Epoch, Role
 
 _TICK_S = 0.1
 _TRIM_S = 5.0
@@ -138,6 +137,7 @@ class StoreServer:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.stale = ""
+        self._reason = "starting"
         self._trim_at = clock.monotonic() + _TRIM_S
         self._trimming = False
 
@@ -155,9 +155,15 @@ class StoreServer:
             role=self.options.role.value,
             epoch=self.context.state.epoch,
             primary_url=upstream.primary_url if upstream is not None else self.options.public_url,
-            ready=self.context.applier.is_connected and (upstream is None or upstream.is_ready),
-            reason="" if upstream is None else upstream.reason,
+            ready=self._is_ready(),
+            reason=self._reason or ("" if upstream is None else upstream.reason),
         )
+
+    def _is_ready(self) -> bool:
+        """Whether the node can serve: reads at least, and on a primary the default database is open."""
+        if self.upstream is not None:
+            return self.upstream.is_ready
+        return self.catalog.get(DEFAULT_DATABASE) is not None
 
     def push_topology(self) -> None:
         """Tell every client that something changed."""
@@ -258,7 +264,19 @@ class StoreServer:
             if isinstance(database, ReplicaDatabase):
                 self._background(self._reopen(database))
         if self.upstream is not None:
+            self._reason = ""
             self.upstream.start()
+        elif self.catalog.get(DEFAULT_DATABASE) is None:
+            self._background(self._open_default())
+
+    async def _open_default(self) -> None:
+        """Recover the default database before anybody asks, so that readiness means something."""
+        try:
+            await self.catalog.open(DEFAULT_DATABASE)
+            self._reason = ""
+        except PandoError as error:
+            self._reason = f"the default database cannot be opened: {error.message}"
+        self.push_topology()
 
     async def _reopen(self, database: ReplicaDatabase) -> None:
         with suppress(NotReady):  # the applier went away again; it will be told again
