@@ -1,0 +1,127 @@
+import asyncio
+import json
+
+from asgi_client import call
+
+from pando.api.app import App
+from pando.api.http import Response, json_response
+from pando.errors import Forbidden, StorageFull
+from pando.log import EventLog
+
+
+class Tried:
+    def __init__(self):
+        self.lines = []
+        self.seen = []
+        routes = {
+            "/hello": {"GET": self.hello, "POST": self.echo},
+            "/forbidden": {"GET": self.forbidden},
+            "/bug": {"GET": self.bug},
+            "/stream": {"GET": self.stream},
+        }
+        self.app = App(routes, EventLog("web-0", form="json", write=self.lines.append), lambda: "the store is starting")
+
+    async def hello(self, request):
+        return json_response({"query": request.query()})
+
+    async def echo(self, request):
+        return json_response({"size": len(await request.body(size_max=100))}, 201)
+
+    async def forbidden(self, request):
+        raise Forbidden("no")
+
+    async def bug(self, request):
+        raise ZeroDivisionError("secret detail")
+
+    async def stream(self, request):
+        async def chunks():
+            yield b"abc"
+            raise StorageFull("gone")
+
+        return Response(200, [(b"content-length", b"6")], stream=chunks())
+
+    def get(self, path, method="GET", **options):
+        return asyncio.run(call(self.app, method, path, **options))
+
+
+def test_a_path_and_method_find_their_handler():
+    assert Tried().get("/hello?a=1&b=%C3%A4").json() == {"query": {"a": "1", "b": "ä"}}
+    got = Tried().get("/hello", "POST", body=b"x" * 50, chunk=7)
+    assert (got.status, got.json()) == (201, {"size": 50})
+
+
+def test_head_is_get_without_a_body():
+    got = Tried().get("/hello", "HEAD")
+    assert (got.status, got.body) == (200, b"")
+    assert got.headers[b"content-length"] == b"12"
+
+
+def test_unknown_paths_and_methods_are_json_errors():
+    got = Tried().get("/nothing")
+    assert (got.status, got.json()["code"]) == (404, "NOT_FOUND")
+    got = Tried().get("/hello", "DELETE")
+    assert (got.status, got.headers[b"allow"]) == (405, b"GET, POST")
+
+
+def test_errors_say_code_and_whether_to_retry():
+    got = Tried().get("/forbidden")
+    assert (got.status, got.json()) == (403, {"error": "no", "message": "no", "code": "FORBIDDEN", "retryable": False})
+
+
+def test_a_bug_is_logged_whole_and_answered_without_detail():
+    tried = Tried()
+    got = tried.get("/bug")
+    assert (got.status, got.json()["code"]) == (500, "INTERNAL")
+    assert b"secret" not in got.body
+    assert "secret detail" in json.loads(tried.lines[0])["error"]
+
+
+def test_a_body_over_the_limit_and_a_bad_query_are_refused():
+    assert Tried().get("/hello", "POST", body=b"x" * 101, chunk=10).status == 413
+    assert Tried().get("/hello?" + "a" * 5000).status == 400
+    assert Tried().get("/hello?a=%FF").status == 400
+
+
+def test_an_answer_that_fails_midway_is_cut_off():
+    tried = Tried()
+    try:
+        tried.get("/stream")
+    except StorageFull:
+        return
+    raise AssertionError("the server must learn that the answer is not whole")
+
+
+def test_sql_waits_for_the_store():
+    tried = Tried()
+    got = tried.get("/v2/pipeline", "POST")
+    assert (got.status, got.json()["code"]) == (503, "NOT_READY")
+    assert "the store is starting" in got.json()["error"]
+
+    async def sql(scope, receive, send):
+        tried.seen.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"sql"})
+
+    tried.app.sql = sql
+    for path in ("/v2/pipeline", "/v3", "/dev/x/v2/pipeline"):
+        assert tried.get(path, "POST").body == b"sql"
+    assert tried.seen == ["/v2/pipeline", "/v3", "/dev/x/v2/pipeline"]
+
+
+def test_a_client_that_goes_away_within_its_body_is_no_error():
+    async def scenario():
+        tried = Tried()
+        sent = []
+
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/hello", "query_string": b"", "headers": []}
+        await tried.app(scope, receive, send)
+        assert sent == []
+        assert tried.lines == []
+
+    asyncio.run(scenario())
