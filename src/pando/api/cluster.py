@@ -46,6 +46,8 @@ class ClusterServices:
     own_url: str
     processes_file: Path
     connections: Callable[[], int]
+    is_open: Callable[[], bool]
+    """Whether this process answers SQL already."""
 
 
 def cluster_routes(services: ClusterServices) -> dict[str, dict[str, Handler]]:
@@ -74,9 +76,9 @@ class _Routes:
         """200 once the node can serve."""
         topology = self._store.topology
         facts = {"node": topology.node, "role": topology.role, "epoch": topology.epoch}
-        if self._store.is_ready:
+        if self._store.is_ready and self._services.is_open():
             return json_response({"status": "ok", **facts})
-        reason = self._store.reason
+        reason = self._store.reason or "this web process is starting"
         words = f"the node cannot serve yet: {reason}"
         answer = {"status": "starting", "reason": reason, **facts, "error": words, "message": words}
         return json_response({**answer, "code": NotReady.code, "retryable": True}, NotReady.status)

@@ -147,6 +147,7 @@ class _WebProcess:
             own_url=self._runtime.settings.own_url,
             processes_file=self._runtime.processes_file,
             connections=lambda: len(gate.connections),
+            is_open=lambda: self._service is not None,
         )
 
     async def _serve_sql(self, app: App, store: NodeStoreClient) -> None:

@@ -52,6 +52,7 @@ async def node(folder, **options):
         own_url="http://n1:1",
         processes_file=folder / "processes.json",
         connections=lambda: 7,
+        is_open=lambda: True,
     )
     try:
         yield App(cluster_routes(services), log, lambda: client.reason), store, client
