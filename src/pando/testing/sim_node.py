@@ -321,10 +321,12 @@ class SimNode:
             if self.link is not None:
                 self.link.send("upstream", action.message)
         elif isinstance(action, act.AppendEntries):
+            self.world.check_fenced(self)
             self._append(action)
         elif isinstance(action, act.ApplyTo):
             self._apply_soon(action.database, action.txid)
         elif isinstance(action, act.BeginSnapshot):
+            self.world.check_fenced(self)
             self._incoming = {key: data for key, data in self._incoming.items() if key[0] != action.database}
             self._incoming[action.database, action.stream] = bytearray()
         elif isinstance(action, act.WriteSnapshot):

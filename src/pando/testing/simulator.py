@@ -168,6 +168,11 @@ class World:
             return False
         return log.holds(position) or log.base.txid >= position.txid
 
+    def check_fenced(self, node: SimNode) -> None:
+        """A replica takes data: not from a node of an older epoch than it knows."""
+        upstream = self.nodes[node.upstream]
+        invariant(upstream.epoch >= node.epoch, "took data of an older epoch", node=node.name, upstream=upstream.name)
+
     def check_replaced(self, node: SimNode, database: str, log: ToyLog | None, position: Position) -> None:
         """A snapshot replaces a log: what no primary led on from must be among the evidence."""
         if log is None or database in self.recreated or self.truth.led_to(database, log.durable, position):
