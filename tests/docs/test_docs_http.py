@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from pando.api import pipeline
+from pando.api.app import OWN_ROUTES
 from pando.api.cluster import cluster_routes
 
 TEXT = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
@@ -18,6 +19,7 @@ def served():
         for path, methods in cluster_routes(SimpleNamespace(store=None, auth=None)).items()
         for method in methods
     }
+    found |= {(method, path) for path, methods in OWN_ROUTES.items() for method in methods}
     found |= {("POST", path) for path in pipeline._PIPELINE_PATHS | pipeline._STATELESS_PATHS}
     found |= {("GET", path) for path in pipeline._PROBE_PATHS}
     return found | {("POST", f"/dev/NAME{path}") for path in pipeline._PIPELINE_PATHS}

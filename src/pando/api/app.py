@@ -1,6 +1,7 @@
 """The ASGI application of a web process: one dictionary from path to handler.
 
-SQL routes go to the pipeline handler without any further step. Not here: what the routes do.
+SQL routes go to the pipeline handler without any further step, WebSockets to theirs. Browsers of any origin may call
+(tokens travel in a header, never by themselves), as with sqld. Not here: what the routes do.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from pando import __version__
 from pando.api.http import (
     JSON,
     ClientGone,
     Handler,
+    Headers,
     Message,
     Receive,
     Request,
@@ -28,9 +31,24 @@ from pando.log import EventLog
 AsgiHandler = Callable[[Any, Any, Any], Awaitable[None]]
 Routes = Mapping[str, Mapping[str, Handler]]
 
-SQL_PREFIXES: Final = ("/v2", "/v3", "/dev/")
+SQL_PREFIXES: Final = ("/v1", "/v2", "/v3", "/dev/")
 """What the pipeline handler is asked about."""
+PREFLIGHT_S: Final = 86400
+"""How long a browser may remember that it may call."""
+EXPOSED_HEADERS: Final = b"pando-bookmark, retry-after"
+"""Headers of answers that a page of another origin may read."""
+_HEADERS_ASKED_MAX: Final = 4096
+_ANY_ORIGIN: Final = (b"access-control-allow-origin", b"*")
 _UNHANDLED: Final = "an error that nobody expected"
+
+
+async def _version(_request: Request) -> Response:
+    """Name and version, in sqld's form."""
+    return Response(200, [(b"content-type", b"text/plain")], f"pando {__version__}".encode())
+
+
+OWN_ROUTES: Final[Routes] = {"/version": {"GET": _version}}
+"""What every node answers, whatever state it is in."""
 
 
 class App:
@@ -38,13 +56,18 @@ class App:
 
     def __init__(self, routes: Routes, log: EventLog, not_ready: Callable[[], str]) -> None:
         """`not_ready`: says why SQL cannot be served yet."""
-        self._routes = routes
+        self._routes = {**OWN_ROUTES, **routes}
         self._log = log
         self._not_ready = not_ready
         self.sql: AsgiHandler | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if any(name == b"origin" for name, _ in scope["headers"]):
+            send = _for_any_origin(send)
+            if scope["method"] == "OPTIONS" and (preflight := preflight_response(scope["headers"])) is not None:
+                await send_response(preflight, send)
+                return
         path: str = scope["path"]
         if path.startswith(SQL_PREFIXES):
             if self.sql is not None:
@@ -91,3 +114,37 @@ class App:
             body = error_body(f"{path} takes {', '.join(methods)}", "METHOD_NOT_ALLOWED")
             return Response(405, [JSON, (b"allow", allowed)], body)
         return await handler(request)
+
+
+# -- browsers of other origins -----------------------------------------------------------------------------------------
+
+
+def preflight_response(headers: Headers) -> Response | None:
+    """Answer a browser that asks whether it may call; None if it asks for something else.
+
+    The headers asked for are named back, since `*` does not cover `Authorization` (Fetch standard, CORS-safelisting).
+    """
+    asked = dict(headers)
+    method = asked.get(b"access-control-request-method")
+    names = asked.get(b"access-control-request-headers", b"*")
+    if method is None or len(names) > _HEADERS_ASKED_MAX:
+        return None
+    allowed = [
+        (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        (b"access-control-allow-headers", names),
+        (b"access-control-max-age", b"%d" % PREFLIGHT_S),
+        (b"vary", b"access-control-request-headers"),
+    ]
+    return Response(200, allowed)
+
+
+def _for_any_origin(send: Send) -> Send:
+    """Add to the answer that every page may read it."""
+
+    async def allowing_send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message["headers"], _ANY_ORIGIN, (b"access-control-expose-headers", EXPOSED_HEADERS)]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return allowing_send

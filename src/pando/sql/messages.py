@@ -1,24 +1,23 @@
-"""Hrana's JSON (pipelines over HTTP, versions 2 and 3) to and from what `pando.store.requests` defines.
+"""Hrana's requests in JSON (pipelines over HTTP, and what WebSocket shares with them) as `pando.store.requests`.
 
-Pure: bytes in, values out, and back. Broken input raises `HranaProtocolError`, which loses the whole pipeline
-(HTTP 400, plain text). Not here: batons (`pando.sql.batons`), what is kept per stream (`pando.sql.streams`), routing
-(`pando.sql.service`).
+Pure: bytes in, values out. Broken input raises `HranaProtocolError`, which loses the whole pipeline (HTTP 400, plain
+text). Not here: answers (`pando.sql.answers`), messages of a WebSocket (`pando.sql.ws_messages`), batons
+(`pando.sql.batons`), routing (`pando.sql.service`).
 """
 
 from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from pando import limits
-from pando.errors import CallerError, invariant
+from pando.errors import CallerError
 from pando.store import requests as store
-from pando.store.requests import Failure, Request, Result, StatementResult, Value
+from pando.store.requests import Request, Value
 
 CONDITION_DEPTH_MAX: Final = 100
 """Nesting of conditions in a batch."""
@@ -335,11 +334,6 @@ def decode_base64(text: str) -> bytes:
         raise HranaProtocolError(f"a blob is not base64: {error}") from error
 
 
-def encode_base64(data: bytes) -> str:
-    """Give base64 of the standard alphabet without padding."""
-    return binascii.b2a_base64(data, newline=False).decode("ascii").rstrip("=")
-
-
 def _batch(wire: WireBatch, stored: Mapping[int, str]) -> store.Batch:
     if len(wire.steps) > limits.PIPELINE_REQUESTS_MAX:
         raise HranaProtocolError(
@@ -367,207 +361,3 @@ def _condition(wire: WireCondition, number: int, depth: int) -> store.Condition:
     if isinstance(wire, _Or):
         return store.Or(tuple(_condition(each, number, depth + 1) for each in wire.conds))
     return store.IsAutocommit()
-
-
-# -- results to the wire ------------------------------------------------------------------------------------------
-
-
-class _Answer(msgspec.Struct, gc=False):
-    baton: str | None
-    base_url: str | None
-    results: list[object]
-
-
-class _OkResult(msgspec.Struct, gc=False, tag_field="type", tag="ok"):
-    response: object
-
-
-class _ErrorResult(msgspec.Struct, gc=False, tag_field="type", tag="error"):
-    error: object
-
-
-class _ErrorBody(msgspec.Struct, gc=False, omit_defaults=True):
-    message: str
-    code: str
-    extended_code: str | None = None
-
-
-class _WithResult(msgspec.Struct, gc=False):
-    type: str
-    result: object
-
-
-class _Plain(msgspec.Struct, gc=False):
-    type: str
-
-
-class _Autocommit(msgspec.Struct, gc=False, tag_field="type", tag="get_autocommit"):
-    is_autocommit: bool
-
-
-class _Rows(msgspec.Struct, gc=False):
-    cols: msgspec.Raw
-    rows: list[list[object]]
-    affected_row_count: int
-    last_insert_rowid: str | None
-    replication_index: str | None
-    rows_read: int
-    rows_written: int
-    query_duration_ms: float
-
-
-class _BatchBody(msgspec.Struct, gc=False):
-    step_results: list[object]
-    step_errors: list[object]
-    replication_index: str | None
-
-
-class _Column(msgspec.Struct, gc=False):
-    name: str | None
-    decltype: str | None
-
-
-class _Parameter(msgspec.Struct, gc=False):
-    name: str | None
-
-
-class _DescribeBody(msgspec.Struct, gc=False):
-    params: list[_Parameter]
-    cols: msgspec.Raw
-    is_explain: bool
-    is_readonly: bool
-
-
-class _OutNull(msgspec.Struct, gc=False, tag_field="type", tag="null"):
-    pass
-
-
-class _OutInteger(msgspec.Struct, gc=False, tag_field="type", tag="integer"):
-    value: str
-
-
-class _OutFloat(msgspec.Struct, gc=False, tag_field="type", tag="float"):
-    value: float
-
-
-class _OutText(msgspec.Struct, gc=False, tag_field="type", tag="text"):
-    value: str
-
-
-class _OutBlob(msgspec.Struct, gc=False, tag_field="type", tag="blob"):
-    base64: str
-
-
-_NULL = _OutNull()
-_encode = msgspec.json.Encoder().encode
-
-
-@lru_cache(maxsize=512)
-def _columns(columns: tuple[tuple[str | None, str | None], ...]) -> msgspec.Raw:
-    return msgspec.Raw(_encode([_Column(name, decltype) for name, decltype in columns]))
-
-
-def _odd_value(value: Value) -> object:
-    """Wrap what is neither text nor integer nor NULL; JSON has no infinity, sqld sends null."""
-    if isinstance(value, float):
-        return _OutFloat(value)
-    return _OutBlob(encode_base64(bytes(value)))  # type: ignore[arg-type]
-
-
-def _rows(result: StatementResult, index: str | None) -> _Rows:
-    """Wrap a result. Hot: one small struct per value is the fastest way to its JSON that was measured."""
-    text, integer, null = _OutText, _OutInteger, _NULL
-    rows: list[list[object]] = [
-        [
-            text(value)  # type: ignore[arg-type]
-            if (kind := type(value)) is str
-            else integer(str(value))
-            if kind is int
-            else null
-            if value is None
-            else _odd_value(value)
-            for value in row
-        ]
-        for row in result.rows
-    ]
-    rowid = result.last_insert_rowid
-    return _Rows(
-        _columns(result.columns),
-        rows,
-        result.affected_row_count,
-        None if rowid is None else str(rowid),
-        index,
-        result.rows_read,
-        result.rows_written,
-        result.duration_ms,
-    )
-
-
-def _error(failure: Failure) -> _ErrorBody:
-    return _ErrorBody(failure.message, failure.code, failure.extended_code)
-
-
-def _batch_body(result: store.BatchResult, index: str | None) -> _BatchBody:
-    return _BatchBody(
-        [None if each is None else _rows(each, index) for each in result.results],
-        [None if each is None else _error(each) for each in result.errors],
-        index,
-    )
-
-
-def _result(result: Result | str, index: str | None) -> object:
-    """Wrap one entry of `results`. A string is a response that has nothing but its type."""
-    if type(result) is StatementResult:
-        return _OkResult(_WithResult("execute", _rows(result, index)))
-    if isinstance(result, Failure):
-        return _ErrorResult(_error(result))
-    if isinstance(result, store.BatchResult):
-        return _OkResult(_WithResult("batch", _batch_body(result, index)))
-    if isinstance(result, store.Described):
-        return _OkResult(_WithResult("describe", _described(result)))
-    if isinstance(result, store.Autocommit):
-        return _OkResult(_Autocommit(result.is_autocommit))
-    return _OkResult(_Plain("sequence" if isinstance(result, store.Done) else str(result)))
-
-
-def _described(result: store.Described) -> _DescribeBody:
-    return _DescribeBody(
-        [_Parameter(name) for name in result.parameters],
-        _columns(result.columns),
-        result.is_explain,
-        result.is_readonly,
-    )
-
-
-def encode_answer(
-    results: Sequence[Result | str], *, baton: str | None, base_url: str | None = None, txid: int | None = None
-) -> bytes:
-    """Write the answer of a pipeline. `results` holds "close", "store_sql" and "close_sql" as bare words.
-
-    `txid` becomes `replication_index`: clients that echo it get read-your-writes.
-    """
-    index = None if txid is None else str(txid)
-    return _encode(_Answer(baton, base_url, [_result(result, index) for result in results]))
-
-
-class _StatelessAnswer(msgspec.Struct, gc=False):
-    result: object
-
-
-def encode_stateless(results: Sequence[Result | str]) -> bytes:
-    """Write the answer of /v1/execute or /v1/batch; the first result counts and is no Failure."""
-    first = results[0]
-    if isinstance(first, store.BatchResult):
-        return _encode(_StatelessAnswer(_batch_body(first, None)))
-    invariant(isinstance(first, StatementResult), "a stateless request has rows or steps", result=type(first))
-    return _encode(_StatelessAnswer(_rows(first, None)))  # type: ignore[arg-type]
-
-
-def encode_failure(failure: Failure) -> bytes:
-    """Write an error by itself."""
-    return _encode(_error(failure))
-
-
-def decode_answer(body: bytes) -> Any:  # noqa: ANN401
-    """Read an answer as plain JSON (tests and diagnosis)."""
-    return msgspec.json.decode(body)

@@ -21,9 +21,10 @@ from pando.sql.messages import (
     to_request,
 )
 from pando.sql.streams import Stream
+from pando.sql.texts import StoredTexts
 from pando.store.requests import Failure, Request, Result
 
-_NO_TEXTS: dict[int, str] = {}
+_NO_TEXTS = StoredTexts()
 
 
 @dataclass(slots=True)
@@ -64,20 +65,17 @@ def make_plan(pipeline: PipelineBody, stream: Stream | None, new_stream: Callabl
 
 def _keep_text(wire: StoreSqlRequest | CloseSqlRequest, stream: Stream) -> Result | str:
     if isinstance(wire, CloseSqlRequest):
-        stream.close_sql(wire.sql_id)
+        stream.texts.close(wire.sql_id)
         return "close_sql"
-    return stream.store_sql(wire.sql_id, wire.sql) or "store_sql"
+    return stream.texts.store(wire.sql_id, wire.sql) or "store_sql"
 
 
 def _add(plan: Plan, wire: WireRequest) -> None:
-    stream = plan.stream
-    stored = _NO_TEXTS if stream is None else stream.stored
-    if stream is not None and stream.refused:
-        refused = next((stream.refused[number] for number in sql_ids(wire) if number in stream.refused), None)
-        if refused is not None:
-            plan.slots.append(refused)
-            return
-    plan.requests.append(to_request(wire, stored))
+    texts = _NO_TEXTS if plan.stream is None else plan.stream.texts
+    if texts.refused and (refused := texts.refusal(sql_ids(wire))) is not None:
+        plan.slots.append(refused)
+        return
+    plan.requests.append(to_request(wire, texts.stored))
     plan.slots.append(None)
     if type(wire) is not ExecuteRequest or wire.stmt.replication_index is not None:
         plan.min_txid = max(plan.min_txid, replication_index(wire))

@@ -25,9 +25,10 @@ from pando.errors import (
     UnknownDatabase,
 )
 from pando.sql.access import FULL_ACCESS, Access
+from pando.sql.answers import encode_answer, encode_failure, encode_stateless
 from pando.sql.batons import Baton
 from pando.sql.freshness import SESSION, Freshness, Level, Seen, Where, decide
-from pando.sql.messages import PipelineBody, encode_answer, encode_failure, encode_stateless
+from pando.sql.messages import PipelineBody
 from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan, make_plan
 from pando.sql.readers import DatabaseReads, Held, Reader, ReadPool, Watch, too_slow

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from pando import limits
 from pando.errors import Overloaded, StreamExpired
 from pando.sql.batons import CLOSED, INVALID, USED, Baton, BatonCodec, BatonError
-from pando.sql.messages import HranaProtocolError
+from pando.sql.texts import StoredTexts
 from pando.store.requests import Failure
 
 if TYPE_CHECKING:
@@ -43,41 +43,23 @@ class Stream:
     held: Held | None = None
     """A connection of this process that holds a read transaction for the stream."""
     last_used: float = 0.0
-    stored: dict[int, str] = field(default_factory=dict)
-    refused: dict[int, Failure] = field(default_factory=dict)
-    """Texts that could not be stored; what uses them fails with the reason."""
+    texts: StoredTexts = field(default_factory=StoredTexts)
+    is_attached: bool = False
+    """It lives with a connection (WebSocket) and not with batons: it is in no table."""
+    is_gone: bool = False
+    """Its connection ended while it was busy."""
+    lost: Failure | None = None
+    """Why its transaction is gone, which a client that sent several requests at once does not know yet."""
 
     @property
     def has_something(self) -> bool:
         """Tell whether the next request of this client needs anything from here."""
-        return self.is_open or self.held is not None or bool(self.stored) or bool(self.refused)
+        return self.has_transaction or bool(self.texts)
 
-    def store_sql(self, sql_id: int, sql: str) -> Failure | None:
-        """Keep a text; gives the failure if there is no room. Raises HranaProtocolError for a number in use."""
-        if sql_id in self.stored:
-            raise HranaProtocolError(f"SQL text {sql_id} is stored already")
-        failure = None
-        if len(sql) > limits.SQL_SIZE_BYTES_MAX:
-            failure = Failure(f"SQL text is longer than {limits.SQL_SIZE_BYTES_MAX} characters", "SQL_STORE_TOO_LARGE")
-        elif len(self.stored) + len(self.refused) >= limits.STORED_SQL_MAX:
-            failure = Failure(
-                f"a stream may store {limits.STORED_SQL_MAX} SQL texts; close some with close_sql", "SQL_STORE_TOO_MANY"
-            )
-        elif sum(map(len, self.stored.values())) + len(sql) > limits.STORED_SQL_CHARS_MAX:
-            failure = Failure(
-                f"the SQL texts of a stream may have {limits.STORED_SQL_CHARS_MAX} characters together",
-                "SQL_STORE_TOO_LARGE",
-            )
-        if failure is None:
-            self.stored[sql_id] = sql
-        elif len(self.refused) < limits.STORED_SQL_MAX:
-            self.refused[sql_id] = failure
-        return failure
-
-    def close_sql(self, sql_id: int) -> None:
-        """Forget a text; an unknown number is fine."""
-        self.stored.pop(sql_id, None)
-        self.refused.pop(sql_id, None)
+    @property
+    def has_transaction(self) -> bool:
+        """Tell whether a transaction is open, here or on the primary."""
+        return self.is_open or self.held is not None
 
 
 class StreamTable:

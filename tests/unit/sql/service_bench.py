@@ -12,9 +12,10 @@ from typing import Any
 
 from pando.clock import SystemClock
 from pando.sql.access import FULL_ACCESS, Access
+from pando.sql.answers import decode_answer
 from pando.sql.batons import BatonCodec
 from pando.sql.freshness import SESSION, Freshness
-from pando.sql.messages import decode_answer, decode_pipeline
+from pando.sql.messages import decode_pipeline
 from pando.sql.service import Call, SqlService
 from pando.sql.streams import StreamTable
 from pando.testing.fake_sql_store import FakePositions, FakeSqlStore

@@ -10,16 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pando import limits
+from pando.sql.answers import decode_answer, encode_answer, encode_base64, encode_stateless
 from pando.sql.messages import (
     CONDITION_DEPTH_MAX,
     HranaProtocolError,
-    decode_answer,
     decode_base64,
     decode_pipeline,
     decode_stateless,
-    encode_answer,
-    encode_base64,
-    encode_stateless,
     replication_index,
     sql_ids,
     to_request,

@@ -19,7 +19,7 @@ def table() -> StreamTable:
 
 def kept(table: StreamTable, now: float = 0.0) -> tuple[Stream, str]:
     stream = table.new("data")
-    stream.store_sql(1, "select 1")
+    stream.texts.store(1, "select 1")
     text = table.keep(stream, now)
     assert text is not None
     return stream, text
@@ -33,7 +33,7 @@ def test_stream_with_nothing_to_remember_gets_no_baton(table: StreamTable) -> No
     assert table.keep(table.new("data"), 0.0) is None
     stream, text = kept(table)
     assert take(table, text) is stream
-    stream.close_sql(1)
+    stream.texts.close(1)
     assert table.keep(stream, 1.0) is None
     assert len(table) == 0
 
@@ -108,26 +108,26 @@ def test_number_of_streams_is_bounded(table: StreamTable, monkeypatch: pytest.Mo
 def test_stored_texts_are_bounded_in_number_and_length(table: StreamTable) -> None:
     stream = table.new("data")
     for number in range(limits.STORED_SQL_MAX):
-        assert stream.store_sql(number, "x") is None
-    refused = stream.store_sql(1000, "x")
+        assert stream.texts.store(number, "x") is None
+    refused = stream.texts.store(1000, "x")
     assert refused is not None
     assert refused.code == "SQL_STORE_TOO_MANY"
-    assert stream.refused == {1000: refused}
-    stream.close_sql(1000)
-    stream.close_sql(5)
-    stream.close_sql(77777)
-    too_long = stream.store_sql(5, "x" * (limits.SQL_SIZE_BYTES_MAX + 1))
+    assert stream.texts.refused == {1000: refused}
+    stream.texts.close(1000)
+    stream.texts.close(5)
+    stream.texts.close(77777)
+    too_long = stream.texts.store(5, "x" * (limits.SQL_SIZE_BYTES_MAX + 1))
     assert too_long is not None
     assert too_long.code == "SQL_STORE_TOO_LARGE"
     fresh = table.new("data")
     big = "x" * limits.SQL_SIZE_BYTES_MAX
-    assert [fresh.store_sql(number, big) is None for number in range(5)] == [True] * 4 + [False]
+    assert [fresh.texts.store(number, big) is None for number in range(5)] == [True] * 4 + [False]
 
 
 def test_number_in_use_is_a_protocol_error(table: StreamTable) -> None:
     stream, _ = kept(table)
     with pytest.raises(HranaProtocolError, match="SQL text 1"):
-        stream.store_sql(1, "select 2")
+        stream.texts.store(1, "select 2")
 
 
 def test_sessions_have_numbers_of_their_own(table: StreamTable) -> None:
