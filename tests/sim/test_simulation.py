@@ -60,8 +60,8 @@ class _Counting(World):
 def test_the_simulation_reaches_every_action_and_fault():
     seen = Counter()
     confirmations = 0
-    for seed in range(500, 540):
-        world = _Counting(seed, faults_s=5.0)
+    for seed in range(500, 580):
+        world = _Counting(seed, faults_s=4.0)
         world.run()
         seen += world.seen
         confirmations += world.confirmations

@@ -421,7 +421,7 @@ def test_run_to_the_head_leaves_when_everything_is_fsynced(interval, pause):
     replica.receive(entries(LOG.positions()[3], LOG.entries[3]))
     assert replica.receive(CaughtUp(1, "data", 1, *position_fields(LOG.positions()[4]))) == []
     actions = replica.do(replica.machine.appended("data", LOG.positions()[4], 0.0))
-    assert actions[-1] == act.Reconnect(after_s=pause, reason="up to date")
+    assert actions[-1] == act.Reconnect(after_s=pause, reason="up to date", is_done=True)
     assert not replica.machine.is_connected
 
 
