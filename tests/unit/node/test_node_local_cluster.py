@@ -22,8 +22,8 @@ FAKE = (sys.executable, str(Path(__file__).with_name("fake_serve.py")))
 
 
 def free_base_port(count):
-    """A port with `count` free ones after it."""
-    for base in range(20_100 + os.getpid() % 4000 * 8, 60_000, count + 1):
+    """A port with `count` free ones after it, below those that systems give to outgoing connections."""
+    for base in range(11_000 + os.getpid() % 2000 * 8, 32_000, count + 1):
         taken = [socket.socket() for _ in range(count + 1)]
         try:
             for number, probe in enumerate(taken):
