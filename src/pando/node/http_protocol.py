@@ -26,6 +26,7 @@ HEAD_S: Final = 30.0
 SWEEP_S: Final = 5.0
 CROWDED_SCAN_S: Final = 0.05
 """Least time between two searches for idle connections; each looks at every connection."""
+_STATUS_LINE: Final = b"HTTP/1.1 "
 _UPGRADE: Final = f"upgrade: {UPGRADE_NAME}".encode()
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
@@ -139,6 +140,65 @@ def _first(item: tuple[float, NodeProtocol]) -> float:
     return item[0]
 
 
+class JoiningTransport:
+    """Sends the header of an answer together with what follows in the same turn of the loop.
+
+    Uvicorn writes header and body apart; each is a system call, a packet and a wake-up of the client: a quarter of what
+    a short answer costs. Everything but writing goes straight to the transport.
+    """
+
+    __slots__ = (
+        "_head",
+        "_loop",
+        "_transport",
+        "get_extra_info",
+        "is_closing",
+        "is_reading",
+        "pause_reading",
+        "resume_reading",
+        "set_protocol",
+        "set_write_buffer_limits",
+    )
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+        self.get_extra_info = transport.get_extra_info
+        self.is_closing = transport.is_closing
+        self.is_reading = transport.is_reading
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+        self.set_protocol = transport.set_protocol
+        self.set_write_buffer_limits = transport.set_write_buffer_limits
+
+    def write(self, data: bytes) -> None:
+        """Write, or keep the header of an answer until the end of this turn."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head + data)
+        elif data.startswith(_STATUS_LINE):
+            self._head = data
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(data)
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def close(self) -> None:
+        """Send what is kept, then close."""
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._head = b""
+        self._transport.abort()
+
+
 class NodeProtocol(HttpToolsProtocol):
     """One connection. Use `bind_gate` to get the class that uvicorn is given."""
 
@@ -158,6 +218,7 @@ class NodeProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection was accepted."""
         super().connection_made(transport)  # type: ignore[arg-type]
+        self.transport = JoiningTransport(self.transport, self.loop)  # type: ignore[assignment]
         self._opened_at = self.loop.time()
         self.gate.opened(self, self.connections, self._opened_at)
 

@@ -11,7 +11,7 @@ import uvloop
 from uvicorn.server import ServerState
 
 from pando.log import EventLog
-from pando.node.http_protocol import HEAD_BYTES_MAX, HEAD_S, Gate, bind_gate
+from pando.node.http_protocol import HEAD_BYTES_MAX, HEAD_S, Gate, JoiningTransport, bind_gate
 from pando.store.adopt import Giver
 from pando.store.handshake import LinkKind
 from pando.store.link import make_decoder
@@ -301,5 +301,45 @@ def test_a_connection_of_a_unix_socket_is_served_too(folder):
             reader, writer = await asyncio.open_connection(sock=right)
             assert (await get(reader, writer))[0] == 200
             writer.close()
+
+    run(scenario())
+
+
+class Written:
+    """A transport that keeps what is written, piece by piece."""
+
+    def __init__(self):
+        self.pieces = []
+        self.is_closed = False
+
+    def write(self, data):
+        self.pieces.append(data)
+
+    def close(self):
+        self.is_closed = True
+
+    abort = close
+
+    def __getattr__(self, name):
+        return lambda *_: name
+
+
+def test_header_and_body_leave_as_one_piece_and_a_header_alone_at_the_end_of_the_turn():
+    async def scenario():
+        written = Written()
+        transport = JoiningTransport(written, asyncio.get_running_loop())
+        transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        transport.write(b"body")
+        transport.write(b"more")
+        assert written.pieces == [b"HTTP/1.1 200 OK\r\n\r\nbody", b"more"]
+        transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        assert len(written.pieces) == 2
+        await asyncio.sleep(0)
+        assert written.pieces[2:] == [b"HTTP/1.1 200 OK\r\n\r\n"]
+        transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        transport.close()
+        assert written.pieces[3:] == [b"HTTP/1.1 204 No Content\r\n\r\n"]
+        assert written.is_closed
+        assert transport.is_closing() == "is_closing"
 
     run(scenario())
