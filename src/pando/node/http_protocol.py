@@ -172,6 +172,12 @@ class JoiningTransport:
         self.set_protocol = transport.set_protocol
         self.set_write_buffer_limits = transport.set_write_buffer_limits
 
+    @property
+    def inner(self) -> asyncio.Transport:
+        """The transport itself, with nothing kept back."""
+        self._flush()
+        return self._transport
+
     def write(self, data: bytes) -> None:
         """Write, or keep the header of an answer until the end of this turn."""
         if self._head:
@@ -246,6 +252,12 @@ class NodeProtocol(HttpToolsProtocol):
         """Called by the parser."""
         self._is_in_body = False
         super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Give the connection to the WebSocket protocol, with its own transport."""
+        if isinstance(self.transport, JoiningTransport):
+            self.transport = self.transport.inner
+        super().handle_websocket_upgrade()
 
     def _look_for_link(self, data: bytes) -> bytes:
         """Give the bytes that are for the HTTP parser; none while a link's header comes in."""

@@ -341,5 +341,10 @@ def test_header_and_body_leave_as_one_piece_and_a_header_alone_at_the_end_of_the
         assert written.pieces[3:] == [b"HTTP/1.1 204 No Content\r\n\r\n"]
         assert written.is_closed
         assert transport.is_closing() == "is_closing"
+        kept = Written()
+        transport = JoiningTransport(kept, asyncio.get_running_loop())
+        transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        assert transport.inner is kept
+        assert kept.pieces == [b"HTTP/1.1 101 Switching Protocols\r\n\r\n"]
 
     run(scenario())
