@@ -31,6 +31,7 @@ _INSERT_LAST: Final = "INSERT INTO sqlite_dbpage(pgno, data) VALUES(1, ?), (?, N
 _SELECT: Final = "SELECT pgno, data FROM sqlite_dbpage"
 _SELECT_ONE: Final = "SELECT data FROM sqlite_dbpage WHERE pgno = ?"
 
+_ZERO: Final = bytes(4)
 _BUSY_CODES: Final = frozenset({5, 6, 15, 17})  # busy, locked, protocol, schema
 _FULL_CODE: Final = 13
 _STORAGE_CODES: Final = frozenset({3, 8, 10, 14, 22, 23})  # perm, readonly, ioerr, cantopen, nolfs, auth
@@ -193,8 +194,9 @@ class PageFile:
             invariant(shrink_to is None, "a database shrinks without a new page 1", path=self.path)
             return
         cursor = self._cursor
-        if self._is_vacuumed_at_commit and page_one[36:40] != b"\0\0\0\0":
-            # SQLite would move pages at COMMIT, since the old state says "vacuum" and the new one has free pages.
+        if self._is_vacuumed_at_commit and (page_one[36:40] != _ZERO or not _is_full_auto_vacuum(page_one)):
+            # At COMMIT SQLite would move pages, or miss a page of pointers, since the old state says "vacuum" and the
+            # new one has free pages, or none of what vacuuming needs.
             cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")
         if shrink_to is None:
             cursor.execute(_INSERT, (1, page_one))
@@ -206,7 +208,7 @@ class PageFile:
 
     def _note_header(self, page_one: bytes | None) -> None:
         page_one = page_one or bytes(100)
-        self._is_vacuumed_at_commit = page_one[52:56] != b"\0\0\0\0" and page_one[64:68] == b"\0\0\0\0"
+        self._is_vacuumed_at_commit = _is_full_auto_vacuum(page_one)
         self._schema_cookie = page_one[40:44]
 
     @_guarded
@@ -248,6 +250,11 @@ class PageFile:
         """Close; what was written and not committed is undone."""
         self.is_locked = False
         self._connection.close()
+
+
+def _is_full_auto_vacuum(page_one: bytes) -> bool:
+    """Tell whether this page 1 makes SQLite vacuum at each COMMIT: largest root page set, incremental flag not set."""
+    return page_one[52:56] != _ZERO and page_one[64:68] == _ZERO
 
 
 @_guarded

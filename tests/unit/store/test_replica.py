@@ -325,6 +325,24 @@ def test_free_pages_do_not_move_when_the_old_state_says_vacuum(tmp_path: Path) -
     replica.close()
 
 
+def test_a_size_that_auto_vacuum_cannot_end_at(tmp_path: Path) -> None:
+    """From auto_vacuum FULL to NONE at 414 pages of 512 bytes: page 414 would be one of pointers."""
+    primary = Primary(tmp_path / "p.db", page_size=512, auto_vacuum=1)
+    primary.sql("CREATE TABLE t(a)")
+    for _ in range(405):
+        primary.sql("INSERT INTO t VALUES(zeroblob(440))")
+    primary.capture()
+    replica = open_replica(tmp_path / "r.db", primary.log)
+    replica.apply_next(primary.log, primary.log.last.txid)
+    primary.sql("PRAGMA auto_vacuum=NONE")
+    primary.sql("VACUUM")
+    assert primary.sql("PRAGMA page_count") == [(414,)]
+    primary.capture()
+    replica.apply_next(primary.log, primary.log.last.txid)
+    assert pages_of(tmp_path / "r.db") == primary.pages
+    replica.close()
+
+
 def test_a_large_entry_is_decoded_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pando.store.apply.STREAMED_ENTRY_BYTES", 1000)
     primary = small_primary(tmp_path, commits=2)
