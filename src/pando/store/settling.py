@@ -22,7 +22,7 @@ from pando.types import TXID
 
 RETRY_S = 1.0
 """Pause between two tries after a storage fault."""
-RETRIES_MAX = 10
+RETRIES_MAX = 5
 """After so many, other than for want of space, the database is closed and recovered."""
 
 Confirm = Callable[[Outcome, Ran], None]
