@@ -167,7 +167,7 @@ class Following(FollowingState):
         self.durable = position
         if self.hears:
             self._node.out.append(Send(Have(self.database, self.stream, position.epoch, position.txid), "fsynced"))
-        if self.phase not in (Phase.FROZEN, Phase.INSTALLING):
+        if self.phase is not Phase.INSTALLING and not self.distrust:
             self._node.out.append(ApplyTo(database=self.database, txid=position.txid))
         if self.phase is Phase.FOLLOWING:
             self.backoff.reset()
@@ -226,6 +226,7 @@ class Following(FollowingState):
         """What there was to keep of a frozen database is kept."""
         if self.phase is Phase.FROZEN:
             self.phase = Phase.IDLE
+            self.is_kept = True
             self.ask_again(now, self.distrust, at_once=True)
 
     # -- snapshots ---------------------------------------------------------------------------------------------------
@@ -237,7 +238,8 @@ class Following(FollowingState):
         position, tail = position_of(message), self.tail
         is_behind = position.epoch < tail.epoch or position.txid <= tail.txid
         evidence = ""
-        if (message.is_divergent or (is_behind and position != tail)) and not self.distrust and tail.txid > 0:
+        loses = message.is_divergent or (is_behind and position != tail) or self.distrust != ""
+        if loses and not self.is_kept and tail.txid > 0:
             evidence = f"log at {tail} gives way to a snapshot at {position}: {message.reason}"
         self.phase = Phase.RECEIVING
         self.incoming = Incoming(stream=self.stream, position=position, size=message.size, evidence=evidence)
@@ -311,6 +313,7 @@ class Following(FollowingState):
         self.applied = position.txid
         self.head = max(self.head, position.txid)
         self.distrust = ""
+        self.is_kept = False
         self.backoff.reset()
         if self.stream == number:
             self.phase = Phase.FOLLOWING

@@ -32,10 +32,15 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalLog:
-    """What the replica holds of a database when the receiver is made."""
+    """What the replica holds of a database when the receiver is made.
+
+    `distrust` is not empty when the file is at no position of the log (an install was broken off, another program wrote
+    to it): it says why only a snapshot will do.
+    """
 
     durable: Position
     applied: TXID
+    distrust: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,6 +72,8 @@ class FollowingState:
         "head",
         "incoming",
         "is_caught_up",
+        "is_kept",
+        "is_listed",
         "pending",
         "phase",
         "reason",
@@ -96,9 +103,13 @@ class FollowingState:
         """When to ask (again), in phase IDLE."""
         self.reason = ""
         """Why it asks again."""
-        self.distrust = ""
+        self.distrust = local.distrust
         """Not empty: only a snapshot will do; why."""
+        self.is_kept = False
+        """Whether evidence of what is distrusted has been saved."""
         self.is_caught_up = False
+        self.is_listed = False
+        """Whether the upstream has named it on the present link."""
         self.incoming: Incoming | None = None
 
     @property

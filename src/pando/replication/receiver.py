@@ -150,7 +150,7 @@ class Receiver:
     def start(self, now: float) -> Actions:
         """Apply what the log holds and the file does not show; connect, unless it is to be asked for."""
         for following in self._databases.values():
-            if following.applied < following.durable.txid:
+            if following.applied < following.durable.txid and not following.distrust:
                 self._in.out.append(ApplyTo(database=following.database, txid=following.durable.txid))
         self._in.out.append(Reconnect(after_s=None if self._sync_interval_s == 0 else 0.0, reason="start"))
         return self._done()
@@ -165,7 +165,7 @@ class Receiver:
         self._outstanding = set(self._databases) if until_head else set()
         follows = []
         for following in self._databases.values():
-            following.is_caught_up = False
+            following.is_caught_up = following.is_listed = False
             if following.phase is Phase.IDLE and following.pending.is_empty:
                 follows.append(following.follow())
             elif following.phase is Phase.IDLE:
@@ -329,9 +329,11 @@ class Receiver:
             following.ask_again(now, "new database", at_once=True)
             if self._sync_interval_s is not None and is_first:
                 self._outstanding.add(name)
+        for name in names:
+            self._databases[name].is_listed = True
         if message.is_complete:
             self._has_whole_list = True
-            for name in sorted(self._databases.keys() - names):
+            for name in sorted(name for name, following in self._databases.items() if not following.is_listed):
                 self._drop(name, "the upstream does not list it")
         self._ask_those_due(now)
         self._finish_run()

@@ -43,6 +43,9 @@ class SimNode:
         self.logs: dict[str, ToyLog] = {}
         self.shown: dict[str, Position] = {}
         self.corrupt: set[str] = set()
+        """Databases whose file another program has written to, which the applier will notice."""
+        self.unknown: set[str] = set()
+        """Databases whose file is at no position of the log, so that the applier does nothing."""
         self.evidence: list[tuple[str, list[Position]]] = []
         self.knows_all = False
         self.receiver: Receiver | None = None
@@ -128,7 +131,14 @@ class SimNode:
 
     def _start_replica(self) -> None:
         self.knows_all = False
-        local = {name: LocalLog(durable=log.durable, applied=self.shown[name].txid) for name, log in self.logs.items()}
+        local = {
+            name: LocalLog(
+                durable=log.durable,
+                applied=self.shown[name].txid,
+                distrust="install broken off" if name in self.unknown else "",
+            )
+            for name, log in self.logs.items()
+        }
         self.receiver = Receiver(
             node=self.name,
             url=f"http://{self.name}",
@@ -154,6 +164,8 @@ class SimNode:
                 self.world.learn(name, log)
             old = [position for position in log.positions() if position.txid <= self.shown[name].txid]
             self.shown[name] = self.random.choice(old) if not self.is_primary else log.durable
+            if not self.is_primary and self.chance(0.05):
+                self.unknown.add(name)
         told = ("replica", "upstream") if self.chance(0.5) else ()
         for sending in list(self.sendings.values()):
             sending.link.cut(told=("replica",) if told else ())
@@ -247,6 +259,7 @@ class SimNode:
         self.logs.pop(database, None)
         self.shown.pop(database, None)
         self.corrupt.discard(database)
+        self.unknown.discard(database)
         self._syncing.discard(database)
         self._applying.pop(database, None)
         self._incoming = {key: data for key, data in self._incoming.items() if key[0] != database}
@@ -303,6 +316,8 @@ class SimNode:
     def _note_complete(self) -> None:
         if self.receiver is not None and self.receiver.knows_all and not self.knows_all:
             self.knows_all = True
+            for name in sorted(self.receiver.databases.keys() - self.logs.keys()):
+                self.create(name)
             for sending in list(self.sendings.values()):
                 sending.do(sending.machine.list_completed())
 
@@ -381,6 +396,8 @@ class SimNode:
         log = self.logs.get(database)
         if goal is None or log is None or self.receiver is None or goal <= self.shown[database].txid:
             return
+        if database in self.unknown:
+            return
         shown = self.shown[database]
         if database in self.corrupt:
             self.do(self.receiver.diverged(database, "simulated foreign write"))
@@ -429,6 +446,7 @@ class SimNode:
         log.reset(action.position)
         self.shown[name] = action.position
         self.corrupt.discard(name)
+        self.unknown.discard(name)
         self._applying.pop(name, None)
         self.progress.allow_any(name)
         self.do(self.receiver.snapshot_installed(name, number, self.now))

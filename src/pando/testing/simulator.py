@@ -317,6 +317,7 @@ class World:
         node.epoch = Epoch(max(n.epoch for n in self.nodes.values()) + 1)
         node.is_primary, node.upstream = True, ""
         node.corrupt.clear()
+        node.unknown.clear()
         node.start()
         self.primary = node.name
         for other in self.nodes.values():
@@ -398,7 +399,7 @@ class World:
         found = []
         for node in self.nodes.values():
             expected = set(primary.logs) - self._omitted(node)
-            if set(node.logs) - node.omit != expected:
+            if {name for name, log in node.logs.items() if log.last != NO_POSITION} - node.omit != expected:
                 found.append(f"{node.name} has {sorted(node.logs)}, expected {sorted(expected)}")
             for name in sorted(expected & set(node.logs)):
                 want, log = primary.logs[name].last, node.logs[name]

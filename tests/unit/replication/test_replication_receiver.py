@@ -41,9 +41,13 @@ def entries(after, *found, stream=1, epoch=1, database="data"):
 class Replica:
     """A receiver whose log is at an entry of LOG; every transition is checked."""
 
-    def __init__(self, held=3, *, applied=None, link=True, listed=("data",), epoch=1, **options):
+    def __init__(self, held=3, *, applied=None, distrust="", link=True, listed=("data",), epoch=1, **options):
         at = LOG.positions()[held]
-        logs = {"data": LocalLog(durable=at, applied=TXID(held if applied is None else applied))} if held else {}
+        logs = (
+            {"data": LocalLog(durable=at, applied=TXID(held if applied is None else applied), distrust=distrust)}
+            if held
+            else {}
+        )
         self.machine = Receiver(
             node="r1",
             url="http://r1",
@@ -251,6 +255,12 @@ def test_new_databases_are_followed_from_nothing_and_unlisted_ones_dropped():
     assert only(replica.receive(DatabaseDropped(1, "more")), act.DropDatabase).database == "more"
 
 
+def test_complete_list_that_was_overtaken_drops_nothing_that_was_named_since():
+    replica = Replica(3, listed=("data",))
+    replica.receive(DatabaseList(1, ("new",), False))
+    assert of(replica.receive(DatabaseList(1, (), True)), act.DropDatabase) == []
+
+
 def test_incomplete_list_drops_nothing():
     replica = Replica(3, link=False)
     replica.machine.link_up(0.0)
@@ -373,6 +383,17 @@ def test_distrust_outlives_the_link():
     assert sent(replica.do(replica.machine.link_up(1.0)), Subscribe)[0].follows == ()
     replica.receive(DatabaseList(1, ("data",), True), 1.0)
     assert sent(replica.do(replica.machine.evidence_saved("data", 2.0)), Follow)[0].fresh
+
+
+def test_file_that_is_at_no_position_of_its_log_needs_a_snapshot_from_the_start():
+    replica = Replica(3, distrust="install broken off", applied=0)
+    assert replica.started == [act.Reconnect(after_s=0.0, reason="start")]
+    asked = sent(replica.subscribed, Subscribe)[0].follows[0]
+    assert (asked.txid, asked.fresh, asked.reason) == (3, True, "install broken off")
+    assert take_snapshot(replica, LOG.positions()[5]).evidence
+    replica.do(replica.machine.snapshot_installed("data", replica.stream, 0.0))
+    replica.receive(entries(LOG.positions()[5], LOG.entries[5], stream=replica.stream))
+    assert only(replica.do(replica.machine.appended("data", LOG.positions()[6], 0.0)), act.ApplyTo).txid == 6
 
 
 def test_frozen_database_applies_nothing_that_is_still_being_appended():
