@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from pando.api import pipeline
 from pando.api.app import OWN_ROUTES
 from pando.api.cluster import cluster_routes
+from pando.api.websocket import namespace_of
 
 TEXT = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
 TABLE = re.findall(r"`(GET|POST|DELETE|PUT) (/[^`?\s]*)[^`]*`", TEXT.split("## Headers")[0])
@@ -22,6 +23,7 @@ def served():
     found |= {(method, path) for path, methods in OWN_ROUTES.items() for method in methods}
     found |= {("POST", path) for path in pipeline._PIPELINE_PATHS | pipeline._STATELESS_PATHS}
     found |= {("GET", path) for path in pipeline._PROBE_PATHS}
+    found |= {("GET", path) for path in ("/", "/dev/NAME") if namespace_of(path) in (None, "NAME")}
     return found | {("POST", f"/dev/NAME{path}") for path in pipeline._PIPELINE_PATHS}
 
 
@@ -37,6 +39,6 @@ def test_every_header_that_is_read_is_explained():
 
 def test_the_examples_are_json():
     blocks = re.findall(r"^```json\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         json.loads(block)

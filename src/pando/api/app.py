@@ -25,6 +25,7 @@ from pando.api.http import (
     error_response,
     send_response,
 )
+from pando.api.websocket import refuse
 from pando.errors import InternalError, NotReady, PandoError
 from pando.log import EventLog
 
@@ -52,7 +53,7 @@ OWN_ROUTES: Final[Routes] = {"/version": {"GET": _version}}
 
 
 class App:
-    """Dispatches requests. `sql` is None until the store has said who the node is."""
+    """Dispatches requests. `sql` and `websocket` are None until the store has said who the node is."""
 
     def __init__(self, routes: Routes, log: EventLog, not_ready: Callable[[], str]) -> None:
         """`not_ready`: says why SQL cannot be served yet."""
@@ -60,9 +61,13 @@ class App:
         self._log = log
         self._not_ready = not_ready
         self.sql: AsgiHandler | None = None
+        self.websocket: AsgiHandler | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, or hold one WebSocket."""
+        if scope["type"] == "websocket":
+            await self._hold(scope, receive, send)
+            return
         if any(name == b"origin" for name, _ in scope["headers"]):
             send = _for_any_origin(send)
             if scope["method"] == "OPTIONS" and (preflight := preflight_response(scope["headers"])) is not None:
@@ -73,9 +78,20 @@ class App:
             if self.sql is not None:
                 await self.sql(scope, receive, send)
             else:
-                await send_response(error_response(NotReady(f"the node cannot serve yet: {self._not_ready()}")), send)
+                await send_response(error_response(self._why_not()), send)
             return
         await self._answer(scope, receive, send)
+
+    def _why_not(self) -> NotReady:
+        return NotReady(f"the node cannot serve yet: {self._not_ready()}")
+
+    async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.websocket is not None:
+            await self.websocket(scope, receive, send)
+            return
+        await receive()
+        answer = error_response(self._why_not())
+        await refuse(send, (answer.status, answer.headers, answer.body))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_started = False

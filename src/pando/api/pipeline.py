@@ -174,19 +174,7 @@ class PipelineHandler:
     def _read_headers(self, headers: Headers, path: str, namespace: str | None) -> Request:
         """Check the token, then look for everything else in one pass. Raises PandoError."""
         request = Request(self._authenticate(headers), path, freshness=self._default_freshness)
-        host = b""
-        for name, value in headers:
-            reader = _HEADERS.get(name)
-            if reader is not None:
-                reader(request, value)
-            elif name == b"x-namespace":
-                namespace = value.decode("latin-1") if namespace is None else namespace
-            elif name == b"host":
-                host = value
-        if namespace is None and self._database_from_host:
-            namespace = host_label(host.decode("latin-1"))
-        if namespace is not None:
-            request.database = parse_database_name(namespace)
+        read_headers(request, headers, namespace, database_from_host=self._database_from_host)
         request.access.check_database(request.database)
         return request
 
@@ -250,6 +238,23 @@ def _answer_headers(answer: Answer, request: Request) -> Headers:
 
 
 # -- headers ------------------------------------------------------------------------------------------------------
+
+
+def read_headers(request: Request, headers: Headers, namespace: str | None, *, database_from_host: bool) -> None:
+    """Take everything but the token from the headers. `namespace`: what the path says. Raises PandoError."""
+    host = b""
+    for name, value in headers:
+        reader = _HEADERS.get(name)
+        if reader is not None:
+            reader(request, value)
+        elif name == b"x-namespace":
+            namespace = value.decode("latin-1") if namespace is None else namespace
+        elif name == b"host":
+            host = value
+    if namespace is None and database_from_host:
+        namespace = host_label(host.decode("latin-1"))
+    if namespace is not None:
+        request.database = parse_database_name(namespace)
 
 
 def _bookmark(request: Request, value: bytes) -> None:

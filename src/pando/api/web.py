@@ -25,6 +25,7 @@ from pando.api.baton_forwarder import BatonForwarder
 from pando.api.cluster import ClusterServices, cluster_routes
 from pando.api.pipeline import PipelineHandler
 from pando.api.transfers import Transfers
+from pando.api.websocket import WebSocketHandler
 from pando.clock import SystemClock, random_bytes
 from pando.log import EventLog, bridge_logger
 from pando.node.http_protocol import SWEEP_S, Gate, bind_gate
@@ -32,6 +33,7 @@ from pando.node.runtime import Runtime
 from pando.node.secret import BATON_LABEL, derive_key
 from pando.node.store_client import NodeStoreClient, StoreClientOptions
 from pando.node.tokens import Authenticator
+from pando.node.websocket_protocol import PING_S, bind_limit
 from pando.sql.batons import BatonCodec
 from pando.sql.service import SqlService
 from pando.sql.streams import StreamTable
@@ -96,13 +98,17 @@ class _WebProcess:
         self._auth = Authenticator(runtime.secret, is_open=settings.sql_auth == "open")
         self._service: SqlService | None = None
 
+    @property
+    def _connections_max(self) -> int:
+        return max(8, self._runtime.settings.connections_max // self._count)
+
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         if self._runtime.alive_fd >= 0:
             loop.add_reader(self._runtime.alive_fd, os._exit, 1)
         async with self._store() as store:
             gate = Gate(
-                connections_max=max(8, self._runtime.settings.connections_max // self._count),
+                connections_max=self._connections_max,
                 giver=Giver(str(self._runtime.adopt_socket)),
                 log=self._log,
                 keep_alive_s=KEEP_ALIVE_S,
@@ -173,6 +179,7 @@ class _WebProcess:
             forwarder=BatonForwarder(store, self._runtime.web_socket),
             body_bytes_max=settings.body_size_max,
         )
+        app.websocket = WebSocketHandler(self._service, self._auth.authenticate, self._log)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A background task that fails ends the process: the supervisor starts another one."""
@@ -188,7 +195,11 @@ class _WebProcess:
         config = uvicorn.Config(
             app,
             http=bind_gate(gate),
-            ws="none",
+            ws=bind_limit(self._connections_max // 2),
+            ws_max_size=self._runtime.settings.body_size_max,
+            ws_per_message_deflate=False,  # a short message could grow without end, and SQL answers are fast to send
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=None,
             lifespan="off",
             interface="asgi3",
             log_config=None,

@@ -15,6 +15,7 @@ import apsw
 from pando.errors import SqlError
 from pando.store.requests import Batch, Describe, Execute, GetAutocommit, Request, Sequence
 from pando.store.statements import BeginMode, StatementInfo, StatementKind, Statements, first_keyword
+from pando.store.tokens import words
 
 SCRIPT_CHARS_MAX: Final = 64 * 1024
 """Longer scripts are not looked into: they go to the primary."""
@@ -58,6 +59,17 @@ def nature_of(requests: Iterable[Request], statements: Statements) -> Nature:
 def surely_writes(requests: Iterable[Request]) -> bool:
     """Tell from the first words alone that a pipeline is the primary's; False is "not sure"."""
     return any(first_keyword(sql) not in _MAYBE_READING_WORDS for sql in _texts(requests))
+
+
+def ends_transaction(request: Request) -> bool:
+    """Tell from the first words whether a request ends a transaction, should one be open; of a script, those count."""
+    return any(_is_end(words(sql, 3)) for sql in _texts((request,)))
+
+
+def _is_end(first: tuple[str, ...]) -> bool:
+    if first[:1] == ("ROLLBACK",):
+        return "TO" not in first
+    return first[:1] in {("COMMIT",), ("END",)}
 
 
 def _texts(requests: Iterable[Request]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pando import limits
 from pando.clock import Clock
@@ -23,6 +24,7 @@ from pando.errors import (
     TransactionBusy,
     TransactionTimeout,
     UnknownDatabase,
+    invariant,
 )
 from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.answers import encode_answer, encode_failure, encode_stateless
@@ -32,7 +34,7 @@ from pando.sql.messages import PipelineBody
 from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan, make_plan
 from pando.sql.readers import DatabaseReads, Held, Reader, ReadPool, Watch, too_slow
-from pando.sql.routing import Nature, nature_of, surely_writes
+from pando.sql.routing import Nature, ends_transaction, nature_of, surely_writes
 from pando.sql.store_client import Positions, StoreClient
 from pando.sql.streams import Stream, StreamTable
 from pando.store.requests import Execute, Failure, Request, Result
@@ -65,6 +67,8 @@ class Answer:
     body: bytes
     bookmark: Bookmark | None
 
+
+_LOSING_CODES: Final = frozenset({TransactionTimeout.code, TransactionBusy.code})
 
 _Done = tuple[list[Result], Bookmark | None]
 
@@ -105,6 +109,7 @@ class SqlService:
         self._pool = ReadPool(store, positions, clock)
         self._slow: dict[str, None] = {}
         self._holding: dict[int, Stream] = {}
+        self._attached: dict[int, Stream] = {}
         self._own_writes = OwnWrites()
 
     async def answer(self, pipeline: PipelineBody, call: Call) -> Answer:
@@ -141,15 +146,81 @@ class SqlService:
             raise
         return slots, baton, bookmark
 
+    # -- streams that live with a connection ----------------------------------------------------------------------
+
+    def attach(self, database: str) -> Stream:
+        """Make a stream that lives until `detach`; no baton names it. Raises Overloaded."""
+        if len(self._attached) >= limits.STREAMS_MAX:
+            raise Overloaded(f"this process has {limits.STREAMS_MAX} open streams; close some, or try again later")
+        stream = self._streams.new(database)
+        stream.is_attached = True
+        self._attached[stream.id] = stream
+        return stream
+
+    def detach(self, stream: Stream) -> None:
+        """Forget such a stream; its transaction is rolled back, at the latest when its request has ended."""
+        self._attached.pop(stream.id, None)
+        stream.is_gone = True
+        if not stream.is_busy:
+            self._release(stream)
+
+    async def run_attached(self, stream: Stream, request: Request, call: Call, min_txid: int = 0) -> tuple[Result, int]:
+        """Run one request of such a stream; gives its result and the TXID that it saw or made (0: none).
+
+        One at a time. Raises PandoError. When an open transaction is lost by that, or by its time, this and all
+        further requests fail until one that was to end the transaction: a client may have sent them already, and
+        outside of the transaction they would mean something else.
+        """
+        if stream.lost is not None:
+            return self._still_lost(stream, request), 0
+        had_transaction = stream.has_transaction
+        stream.is_busy = True
+        try:
+            results, bookmark = await self._run(Plan(stream, [request], min_txid=min_txid), call)
+            lost = results[0] if isinstance(results[0], Failure) and not stream.has_transaction else None
+            if lost is not None and lost.code not in _LOSING_CODES:
+                lost = None
+        except BaseException as error:
+            self._release(stream)
+            lost = failure_of(error) if isinstance(error, PandoError) else None
+            raise
+        finally:
+            stream.is_busy = False
+            stream.last_used = self._clock.monotonic()
+            if had_transaction and lost is not None and not ends_transaction(request):
+                stream.lost = lost
+            if stream.is_gone:
+                self._release(stream)
+        return results[0], 0 if bookmark is None else int(bookmark.txid)
+
+    def _still_lost(self, stream: Stream, request: Request) -> Failure:
+        lost = stream.lost
+        invariant(lost is not None, "asked only of a stream that lost its transaction")
+        assert lost is not None
+        if ends_transaction(request):
+            stream.lost = None
+        return lost
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
     def sweep(self) -> None:
-        """Forget idle streams and end overdue read transactions; call every second or so."""
+        """Forget idle streams and end overdue transactions; call every second or so."""
         now = self._clock.monotonic()
         for stream in self._streams.expire(now):
             self._release(stream)
         for stream in list(self._holding.values()):
             if stream.held is not None and now - stream.held.since > limits.READ_TRANSACTION_S and not stream.is_busy:
-                self._streams.expire_now(stream, now)
-                self._release(stream)
+                self._end_overdue(stream, now)
+        for stream in self._attached.values():
+            if stream.is_open and now - stream.last_used > limits.STREAM_IDLE_S and not stream.is_busy:
+                self._end_overdue(stream, now)
+
+    def _end_overdue(self, stream: Stream, now: float) -> None:
+        if stream.is_attached:
+            stream.lost = Failure("The transaction was open for too long and was rolled back", TransactionTimeout.code)
+        else:
+            self._streams.expire_now(stream, now)
+        self._release(stream)
 
     @property
     def long_reads(self) -> int:
@@ -162,7 +233,7 @@ class SqlService:
 
     def close(self) -> None:
         """End all streams and close all connections."""
-        for stream in self._streams.expire(float("inf")):
+        for stream in [*self._streams.expire(float("inf")), *self._attached.values()]:
             self._release(stream)
         self._pool.close()
 
