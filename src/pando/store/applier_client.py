@@ -53,6 +53,11 @@ class ApplierClient:
                 future.set_exception(error)
                 future.exception()  # looked at: a waiter that is gone must not make noise
 
+    def close(self) -> None:
+        """End the link: the store stops."""
+        if self._link is not None:
+            self._link.close("the store stops")
+
     def receive(self, messages: list[Any]) -> None:
         """Treat what the applier says."""
         for message in messages:

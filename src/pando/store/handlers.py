@@ -93,6 +93,10 @@ class ClientLink:
         """Say something unasked."""
         self._link.send(message)
 
+    def close(self) -> None:
+        """End the link: the store stops."""
+        self._link.close("the store stops")
+
     # -- Run --
 
     def _run(self, run: wire.Run) -> None:

@@ -90,6 +90,7 @@ class Upstream:
         key: bytes,
         downstream: Downstream,
         on_change: Callable[[], None],
+        watch: Callable[[asyncio.Task[Any]], None],
     ) -> None:
         self._context = context
         self._catalog = catalog
@@ -97,6 +98,7 @@ class Upstream:
         self._key = key
         self._downstream = downstream
         self._on_change = on_change
+        self._watch = watch
         self._loop = asyncio.get_running_loop()
         self._machine: Receiver | None = None
         self._link: Link | None = None
@@ -155,6 +157,7 @@ class Upstream:
         """Begin to follow; called when the applier is there (again)."""
         if self._machine is None and self._ticker is None:
             self._ticker = self._loop.create_task(self._run())
+            self._ticker.add_done_callback(self._watch)
 
     async def _run(self) -> None:
         logs: dict[str, LocalLog] = {}

@@ -122,6 +122,7 @@ class StoreServer:
                 key=options.link_key,
                 downstream=self.downstream,
                 on_change=self.push_topology,
+                watch=self.watch,
             )
             if options.upstream is not None
             else None
@@ -137,6 +138,7 @@ class StoreServer:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.stale = ""
+        self._failure: BaseException | None = None
         self._reason = "starting"
         self._trim_at = clock.monotonic() + _TRIM_S
         self._trimming = False
@@ -344,6 +346,7 @@ class StoreServer:
         taker = Taker(str(sockets / "adopt.sock"), self._adopt)
         taker.start()
         ticker = self._loop.create_task(self._tick())
+        ticker.add_done_callback(self.watch)
         try:
             await self._stopping.wait()
         finally:
@@ -351,6 +354,8 @@ class StoreServer:
             taker.close()
             server.close()
             await self._close()
+        if self._failure is not None:
+            raise self._failure
 
     async def _close(self) -> None:
         if self.upstream is not None:
@@ -358,6 +363,17 @@ class StoreServer:
         self.downstream.close()
         with suppress(PandoError):
             await self.catalog.close_all()
+        for client in self._clients.values():
+            client.close()
+        self.context.applier.close()
+        self.positions.close()
+        self.context.executor.shutdown(wait=False)
+
+    def watch(self, task: asyncio.Task[Any]) -> None:
+        """A task that must not end has ended: if by an error, so does the process, and the supervisor starts it anew."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+            self.stop()
 
     def stop(self) -> None:
         """Ask the process to end."""

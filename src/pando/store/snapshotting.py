@@ -14,7 +14,7 @@ from pando.errors import InternalError
 from pando.store import applier_protocol as wire
 from pando.store.catalog import Catalog
 from pando.store.context import StoreContext
-from pando.types import Position
+from pando.types import TXID, Checksum, Epoch, Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,10 @@ class Snapshots:
         if finished is None:
             raise InternalError("the snapshot was not asked for")
         written = await finished
+        if written.txid:
+            position = Position(
+                epoch=Epoch(written.epoch), txid=TXID(written.txid), checksum=Checksum(written.checksum)
+            )
         with out_path.open("rb") as file:
             header = file.read(12)
         return Snapshot(name, out_path, position, written.size_bytes, int.from_bytes(header[8:12], "big"))
