@@ -50,6 +50,7 @@ class Settling:
         history: History,
         executor: Executor,
         confirm: Confirm,
+        retry_s: float,
         is_busy: Callable[[], bool],
         on_change: Callable[[], None],
         on_broken: Callable[[PandoError], None],
@@ -58,6 +59,7 @@ class Settling:
         self._history = history
         self._executor = executor
         self._confirm = confirm
+        self._retry_s = retry_s
         self._is_busy = is_busy
         self._on_change = on_change
         self._on_broken = on_broken
@@ -91,7 +93,7 @@ class Settling:
         self.fault = error
         self._refuse(error)
         if self._retry is None and not self._is_closed:
-            self._retry = self._loop.call_later(RETRY_S, self._guard, self._try_again)
+            self._retry = self._loop.call_later(self._retry_s, self._guard, self._try_again)
         self._on_change()
 
     def close(self, error: PandoError) -> None:
@@ -178,7 +180,7 @@ class Settling:
         if self._is_closed:
             return
         if self.is_syncing or self._is_busy():
-            self._retry = self._loop.call_later(RETRY_S, self._guard, self._try_again)
+            self._retry = self._loop.call_later(self._retry_s, self._guard, self._try_again)
             return
         self.is_syncing = True
         future = self._loop.run_in_executor(self._executor, self._recover_blocking)

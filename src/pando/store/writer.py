@@ -34,7 +34,7 @@ from pando.store.execution import (
 )
 from pando.store.history import History
 from pando.store.sessions import END, Expired, Session
-from pando.store.settling import Confirm, Settling
+from pando.store.settling import RETRY_S, Confirm, Settling
 
 __all__ = ["Confirm", "Writer", "WriterOptions", "WriterStatistics"]
 
@@ -52,6 +52,7 @@ class WriterOptions:
     statement_s: float = limits.STATEMENT_TIME_S
     transaction_s: float = limits.TRANSACTION_TIME_S
     capture_inline_bytes: int = limits.CAPTURE_INLINE_BYTES
+    retry_s: float = RETRY_S
 
 
 @dataclass(slots=True)
@@ -88,6 +89,7 @@ class Writer:
             history=history,
             executor=executor,
             confirm=confirm,
+            retry_s=options.retry_s,
             is_busy=lambda: self._is_busy,
             on_change=self._settled,
             on_broken=self._fail,

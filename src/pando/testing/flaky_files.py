@@ -34,18 +34,26 @@ class FlakyFile:
         try:
             self._fs.step("write", self._path)
         except Exception:
-            self._file.write(bytes(data)[: len(data) // 2])
+            self._write_part(data)
             raise
+        self._fs.changed("write", self._path, self._file.stat().size, bytes(data))
         self._file.write(data)
+
+    def _write_part(self, data: Buffer) -> None:
+        part = bytes(data)[: len(data) // 2]
+        self._fs.changed("write", self._path, self._file.stat().size, part)
+        self._file.write(part)
 
     def write_at(self, offset: int, data: Buffer) -> None:
         """Write at an offset."""
         self._fs.step("write", self._path)
+        self._fs.changed("write", self._path, offset, bytes(data))
         self._file.write_at(offset, data)
 
     def truncate(self, size: int) -> None:
         """Cut."""
         self._fs.step("truncate", self._path)
+        self._fs.changed("cut", self._path, size)
         self._file.truncate(size)
         self._fs.synced[self._path] = min(size, self._fs.synced.get(self._path, 0))
 
@@ -53,6 +61,7 @@ class FlakyFile:
         """Sync, and remember up to where."""
         size = self._file.stat().size
         self._fs.step("fdatasync", self._path)
+        self._fs.changed("sync", self._path)
         self._file.fdatasync()
         self._fs.synced[self._path] = size
 
@@ -81,6 +90,9 @@ class FlakyFileSystem(RealFileSystem):
         self.trace.append(operation)
         if self.hook is not None:
             self.hook(operation, path)
+
+    def changed(self, operation: str, path: Path, offset: int = 0, data: bytes | None = None) -> None:
+        """Called before a file is changed or synced: write, cut, sync."""
 
     def open_append(self, path: Path, *, create: bool = True, mode: int = 0o600) -> FlakyFile:  # type: ignore[override]
         """Open for reading and appending."""
