@@ -214,7 +214,7 @@ def vector() -> bytes:
 
 def broken_files() -> dict[str, tuple[str, str, dict[str, bytes]]]:
     """Per folder: error code, a word of the message, files."""
-    return header_defects() | page_defects() | order_defects() | end_defects()
+    return header_defects() | page_defects() | frame_defects() | order_defects() | end_defects()
 
 
 def header_defects() -> dict[str, tuple[str, str, dict[str, bytes]]]:
@@ -264,9 +264,6 @@ def page_defects() -> dict[str, tuple[str, str, dict[str, bytes]]]:
     def blocks(packed: bytes, **fields: int) -> bytes:
         return raw_file(header(commit=1), [block_page(1, data, packed, **fields)], post)
 
-    def frames(packed: bytes) -> bytes:
-        return raw_file(header(commit=1), [frame_page(1, data, packed)], post)
-
     return {
         "page-flags": ("LTX_INVALID", "page flags", {f"{n}": blocks(block(data), flags=n) for n in (2, 3, 0x8000)}),
         # Before version 3 a page header had no flags: what stands in their place is the payload's start.
@@ -298,6 +295,18 @@ def page_defects() -> dict[str, tuple[str, str, dict[str, bytes]]]:
                 "bomb": blocks(b"\x1fA\1\0" + b"\xff" * 200 + b"\0\x50AAAAA"),
             },
         ),
+    }
+
+
+def frame_defects() -> dict[str, tuple[str, str, dict[str, bytes]]]:
+    data = page(512, 1)
+    post = rolling([(1, data)])
+    good = frame(data)
+
+    def frames(packed: bytes) -> bytes:
+        return raw_file(header(commit=1), [frame_page(1, data, packed)], post)
+
+    return {
         "frame-magic": ("LTX_INVALID", "LZ4 frame magic", {"skippable": frames(b"\x50\x2a\x4d\x18\4\0\0\0abcd")}),
         "frame-flags": (
             "LTX_INVALID",

@@ -1,4 +1,4 @@
-"""Store processes for tests: StoreServers on this loop, each with a real applier process and a TCP port that hands over."""
+"""Stores for tests: StoreServers on this loop, each with a real applier process and a TCP port that hands over."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ from pando.store.receiving import UpstreamOptions
 from pando.store.requests import Execute, Statement
 from pando.store.server import StoreOptions, StoreServer
 from pando.store.writer import WriterOptions
+from pando.testing.waiting import turns, until
 from pando.types import Durability, Role
 
 KEY = b"k" * 32
@@ -125,11 +126,4 @@ class Store:
         self.applier.stdin.close()
         self.applier.wait(10)
         await until(lambda: not self.server._clients)
-        await asyncio.sleep(0.01)  # transports close in later turns of the loop
-
-
-async def until(condition, deadline_s=20):
-    """Wait for a condition; fails after the deadline."""
-    async with asyncio.timeout(deadline_s):
-        while not condition():
-            await asyncio.sleep(0.005)  # tidy: polling with a deadline
+        await turns()  # transports close in later turns of the loop

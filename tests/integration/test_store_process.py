@@ -6,10 +6,11 @@ import signal
 import sqlite3
 
 import pytest
-from store_world import Client, Store, until
+from store_world import Client, Store
 
 from pando.store import protocol
 from pando.store.requests import Failure
+from pando.testing.waiting import until
 
 pytestmark = pytest.mark.slow
 

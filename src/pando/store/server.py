@@ -370,7 +370,7 @@ class StoreServer:
         self.context.executor.shutdown(wait=False)
 
     def watch(self, task: asyncio.Task[Any]) -> None:
-        """A task that must not end has ended: if by an error, so does the process, and the supervisor starts it anew."""
+        """A task that must not end has ended: if by an error, the process ends too, and is started anew."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
             self.stop()
