@@ -1,0 +1,92 @@
+"""A primary and a replica as real processes, for clients that are programs of their own."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+
+START_S = 30.0
+SECRET = "interop-" + "0123456789abcdef" * 4
+
+
+@dataclass(frozen=True)
+class ServedNodes:
+    """Addresses without a scheme, by role, and a token for everything."""
+
+    addresses: dict[str, str]
+    token: str
+
+    def rows(self, role, sql):
+        """Ask a node; gives the values of all rows."""
+        body = {"requests": [{"type": "execute", "stmt": {"sql": sql}}, {"type": "close"}]}
+        answer = self.post(role, "/v2/pipeline", body)
+        rows = answer["results"][0]["response"]["result"]["rows"]
+        return [[cell.get("value") for cell in row] for row in rows]
+
+    def post(self, role, path, body):
+        headers = {"Authorization": f"Bearer {self.token}"}
+        url = f"http://{self.addresses[role]}{path}"
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def wait_for_rows(self, role, sql, expected, timeout_s=10.0):
+        """Ask again and again until the rows are the expected ones."""
+        deadline = time.monotonic() + timeout_s
+        while (found := self.rows(role, sql)) != expected:
+            assert time.monotonic() < deadline, f"{role} gives {found}, not {expected}"
+            time.sleep(0.02)
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def wait_until_ready(process, address, log):
+    deadline = time.monotonic() + START_S
+    while True:
+        assert process.poll() is None, f"the node ended: {log.read_text()[-2000:]}"
+        assert time.monotonic() < deadline, f"the node does not serve: {log.read_text()[-2000:]}"
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}/health", timeout=2) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def served_nodes(folder):
+    """Start both nodes, end them afterwards."""
+    environment = {**os.environ, "PANDO_SECRET": SECRET}
+    addresses = {role: f"127.0.0.1:{free_port()}" for role in ("primary", "replica")}
+    pando = [sys.executable, "-m", "pando"]
+    with contextlib.ExitStack() as stack:
+        for role, address in addresses.items():
+            (folder / role).mkdir()
+            command = [*pando, "serve", "--dir", str(folder / role), "--http", address]
+            if role == "replica":
+                command += ["--primary", f"http://{addresses['primary']}"]
+            log = folder / f"{role}.log"
+            output = stack.enter_context(log.open("w"))
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+            stack.callback(end, process)
+            wait_until_ready(process, address, log)
+        command = [*pando, "token", "--dir", str(folder / "primary")]
+        token = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=30).stdout
+        yield ServedNodes(addresses, token.strip())
+
+
+def end(process):
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

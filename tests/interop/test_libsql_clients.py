@@ -1,0 +1,94 @@
+"""The libSQL clients of npm and PyPI work with every node, over HTTP and over WebSocket, without knowing Pando."""
+
+import json
+import subprocess
+from itertools import count
+from pathlib import Path
+
+import pytest
+from client_packages import need_npm_package, need_pypi_package
+from served_nodes import served_nodes
+
+pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(600)]
+
+CLIENTS = Path(__file__).parent / "clients"
+NPM_CLIENT = ("@libsql/client", "0.18.0")
+PYPI_CLIENT = ("libsql-client", "0.3.1")
+ROLES = ("primary", "replica")
+SCHEMES = ("http", "ws")
+_tables = count(1)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    with served_nodes(tmp_path_factory.mktemp("libsql")) as started:
+        yield started
+
+
+def talk(command, nodes, role, scheme):
+    """Run a client's script on a table of its own; gives what it found, and the table."""
+    table = f"table_{next(_tables)}"
+    url = f"{scheme}://{nodes.addresses[role]}"
+    arguments = [*map(str, command), url, nodes.token, table]
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout), table
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("role", ROLES)
+def test_npm_client(nodes, role, scheme):
+    package = need_npm_package(*NPM_CLIENT)
+    command = ["node", CLIENTS / "libsql_client.mjs", package / "lib-esm" / "node.js"]
+    found, table = talk(command, nodes, role, scheme)
+    assert found == {
+        "inserted": [1, "1"],
+        "values": ["first", [0, 255], "9007199254740993", 0.5, None],
+        "columns": [["name", "value", "big", "half", "absent"], ["TEXT", "", "", "", ""]],
+        "batch": "2",
+        "failedBatch": "SQLITE_CONSTRAINT",
+        "afterFailedBatch": "2",
+        "inTransaction": "3",
+        "afterCommit": "4",
+        "inRolledBack": "0",
+        "afterRollback": "4",
+        "afterClose": "4",
+        "reading": "4",
+        "readOnly": "SQLITE_READONLY",
+        "noTable": "SQLITE_ERROR",
+        "syntax": "SQL_INPUT_ERROR",
+        "unique": "SQLITE_CONSTRAINT",
+        "arguments": "ARGS_INVALID",
+        "afterMultiple": "6",
+        "parallelReads": True,
+        "afterParallelWrites": "66",
+    }
+    for each in ROLES:
+        nodes.wait_for_rows(each, f"SELECT count(*), max(id) FROM {table}", [["66", "66"]])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("role", ROLES)
+def test_pypi_client(nodes, role, scheme):
+    python = need_pypi_package(*PYPI_CLIENT)
+    found, table = talk([python, CLIENTS / "libsql_client_py.py"], nodes, role, scheme)
+    expected = {
+        "inserted": [1, 1],
+        "values": ["first", "00ff", (1 << 62) + 1, 0.5, None],
+        "batch": 2,
+        "failed_batch": "SQLITE_CONSTRAINT",
+        "after_failed_batch": 2,
+        "no_table": "SQLITE_ERROR",
+        "syntax": "SQL_INPUT_ERROR",
+        "unique": "SQLITE_CONSTRAINT",
+        "after_parallel_writes": 42,
+    }
+    if scheme == "http":
+        expected["transactions"] = "TRANSACTIONS_NOT_SUPPORTED"  # the client's own limit
+        rows = 42
+    else:
+        expected |= {"in_transaction": 43, "after_commit": 43, "in_rolled_back": 0, "after_rollback": 43}
+        expected["after_close"] = rows = 43
+    assert found == expected
+    for each in ROLES:
+        nodes.wait_for_rows(each, f"SELECT count(*) FROM {table}", [[str(rows)]])
