@@ -434,22 +434,31 @@ class SqlService:
             return [failure_of(error) for _ in plan.requests], None
         if stream is not None:
             stream.is_open = not ran.is_autocommit
-        if ran.is_autocommit and not is_read and not self._store.is_primary:
-            await self._until_visible(call, (ran.epoch, ran.txid))
+        if ran.is_autocommit and not self._store.is_primary:
+            if is_read:
+                self._note_seen(call, (ran.epoch, ran.txid))
+            else:
+                await self._until_visible(call, (ran.epoch, ran.txid))
         return ran.results, Bookmark(database=call.database, epoch=Epoch(ran.epoch), txid=TXID(ran.txid))
 
     async def _until_visible(self, call: Call, place: tuple[int, int]) -> None:
         """Wait a moment until this node shows what was written through it; never fails, the write is done."""
         reads = self._pool.ready(call.database)
-        if reads is None or self._positions.visible(reads.opened.slot) >= place:
+        if reads is not None and self._positions.visible(reads.opened.slot) >= place:
             return
-        if not self._own_writes.is_behind(call.database, self._clock.monotonic()):
+        if reads is not None and not self._own_writes.is_behind(call.database, self._clock.monotonic()):
             try:
                 await self._store.wait_position(call.database, *place, self._own_write_wait_s)
                 return
             except PandoError:
                 pass
         self._own_writes.remember(call.caller, call.database, place, self._clock.monotonic())
+
+    def _note_seen(self, call: Call, place: tuple[int, int]) -> None:
+        """The primary has answered a read: who carries no bookmark must not see older data here a moment later."""
+        reads = self._pool.ready(call.database)
+        if reads is None or self._positions.visible(reads.opened.slot) < place:
+            self._own_writes.remember(call.caller, call.database, place, self._clock.monotonic())
 
     def _session_of(self, plan: Plan, call: Call, *, is_read: bool) -> Stream | None:
         """Give the stream whose session may keep a transaction open, None if nothing may stay open.

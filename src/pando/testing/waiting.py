@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline: what tests use instead of sleeping. Real time; virtual clocks are moved by hand."""
+"""Waiting for a condition with a deadline: what tests use instead of sleeping. Real time."""
 
 from __future__ import annotations
 
