@@ -279,12 +279,14 @@ class SqlService:
         if reads is None:
             try:
                 reads = await self._pool.open(call.database)
-            except (UnknownDatabase, NotReady):
-                if self._store.is_primary:
+            except (UnknownDatabase, NotReady) as error:
+                if self._store.is_primary or (isinstance(error, NotReady) and _must_be_read_here(plan, call)):
                     raise
                 return await self._forward(plan, call, is_read=call.access.read_only)
         if call.bookmark is not None or plan.min_txid or self._own_writes or call.freshness is not SESSION:
             is_fresh = await self._freshen(plan, call, reads)
+            if self._pool.ready(call.database) is not reads:
+                return await self._run(plan, call)  # while this waited, another file took the place of this one
         else:
             is_fresh = True
         nature = nature_of(plan.requests, reads.inline.statements)
@@ -435,9 +437,9 @@ class SqlService:
         if stream is not None:
             stream.is_open = not ran.is_autocommit
         if ran.is_autocommit and not self._store.is_primary:
-            if is_read:
+            if is_read and call.bookmark is None and not plan.min_txid:
                 self._note_seen(call, (ran.epoch, ran.txid))
-            else:
+            elif not is_read:
                 await self._until_visible(call, (ran.epoch, ran.txid))
         return ran.results, Bookmark(database=call.database, epoch=Epoch(ran.epoch), txid=TXID(ran.txid))
 
@@ -476,6 +478,16 @@ class SqlService:
             raise StreamExpired("The connection to the primary was lost and the transaction with it; begin it again")
         stream.is_open, stream.link_generation = True, generation
         return stream
+
+
+def _must_be_read_here(plan: Plan, call: Call) -> bool:
+    """Tell whether the primary's answer could be newer than this node's next one, with nothing to tell the client so.
+
+    Without a bookmark a client that stays on one node must not see time go back.
+    """
+    says_nothing = call.bookmark is None and not plan.min_txid
+    is_modest = call.freshness.level in {Level.SESSION, Level.EVENTUAL}
+    return says_nothing and is_modest and not surely_writes(plan.requests)
 
 
 def _only_text(requests: Sequence[Request]) -> str | None:

@@ -98,6 +98,32 @@ def test_database_that_this_node_does_not_have_is_asked_for_on_the_primary(repli
     assert replica.store.runs[1].read_only
 
 
+def test_while_the_database_opens_only_those_go_to_the_primary_who_can_tell_that_time_went_back(replica: Node) -> None:
+    replica.store.fail_open = NotReady("the store is starting")
+    for freshness in (Freshness(Level.SESSION), Freshness(Level.EVENTUAL)):
+        with pytest.raises(NotReady):
+            replica(sql("select b from t"), freshness=freshness)
+    assert replica.store.runs == []
+    assert replica(sql("select b from t"), bookmark=marked(1)).rows() == [["one"]]
+    assert replica(sql("select b from t"), freshness=Freshness(Level.STRONG)).rows() == [["one"]]
+    replica(sql("insert into t values(2, 'two')"))
+    assert len(replica.store.runs) == 3
+
+
+def test_a_file_that_is_replaced_while_a_read_waits_is_opened_again(replica: Node) -> None:
+    replica(sql("select 1"))
+
+    def reopen(_database: str, _epoch: int, _txid: int) -> None:
+        replica.store.database("data").generation += 1
+        replica.store.database("data").txid = 5
+        replica.store.replicate("data")
+        replica.service._pool.forget("data")  # as another request does that finds the new generation first
+
+    replica.store.on_wait = reopen
+    assert replica(sql("select b from t"), bookmark=marked(5)).rows() == [["one"]]
+    assert replica.store.opened == 2
+
+
 def test_unknown_database_on_the_primary(primary: Node) -> None:
     with pytest.raises(UnknownDatabase):
         primary(sql("select 1"), database="nope")
