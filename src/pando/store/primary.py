@@ -104,6 +104,7 @@ class PrimaryDatabase:
         self._on_durable = on_durable
         self.last_used = context.clock.monotonic()
         self._on_new_base = on_new_base
+        self._is_closed = False
         self._connection = connection
         capture = Capture(raw=opened.raw, checksums=opened.checksums)
         capture.start(opened.wal.salts, opened.wal.frames)
@@ -249,11 +250,16 @@ class PrimaryDatabase:
             self.writer.release()
 
     async def close(self) -> None:
-        """Finish what runs, move the WAL into the file, and close. Waiting commands are refused."""
+        """Finish what runs, move the WAL into the file, and close. Who waits is refused. Called again: nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        ending = NotReady(f"the database {self.name!r} is being closed; try again")
+        self.writer.expel(ending)
         await self.writer.hold()
         try:
-            self.writer.stop(NotReady(f"the database {self.name!r} is being closed; try again"))
-            self.waiters.refuse_all(NotReady(f"the database {self.name!r} is being closed; try again"))
+            self.writer.stop(ending)
+            self.waiters.refuse_all(ending)
             await self.writer.hold()  # what ran when it was stopped by somebody else
             is_settled = self.history.is_settled and not self.history.is_behind()
             await self.checkpointer.close(keep_wal=not is_settled)

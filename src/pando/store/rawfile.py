@@ -42,6 +42,7 @@ class RawFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self._fds: list[int] = []
+        self._file = self._wal = self._shm = -1
         try:
             self._file = self._open(path, 0o644)
             mode = os.fstat(self._file).st_mode & 0o777
@@ -151,5 +152,6 @@ class RawFile:
     def close(self) -> None:
         """Close all; only after SQLite has closed the file. Safe to call twice."""
         fds, self._fds = self._fds, []
+        self._file = self._wal = self._shm = -1  # the numbers will be other files'
         for fd in reversed(fds):
             os.close(fd)

@@ -198,6 +198,11 @@ class Writer:
         self._holds -= 1
         self._schedule()
 
+    def expel(self, error: PandoError) -> None:
+        """Roll back the transaction that is open, if there is one: the database is about to be closed."""
+        if self._session is not None:
+            self._expel(self._session, error)
+
     def look(self) -> None:
         """Notice what other programs have committed; called now and then."""
         if self._is_free() and self.trouble is None:
@@ -429,7 +434,10 @@ class Writer:
             self._watch_session()
             return
         session.is_expired = True
-        self._answer_all((command for command in session.queue if command is not END), _expiry())
+        self._expel(session, _expiry())
+
+    def _expel(self, session: Session, error: PandoError) -> None:
+        self._answer_all((command for command in session.queue if command is not END), error)
         session.queue.clear()
         if self._running is not None and self._running is not END:
             self._running.is_cancelled = True
