@@ -14,7 +14,8 @@ from pathlib import Path
 from pando import limits
 from pando.errors import DatabaseExists, NotReady, Overloaded, PandoError
 from pando.store.database import Database
-from pando.store.files import FileSystem
+from pando.store.evidence import CASES_MAX
+from pando.store.files import FileSystem, make_directories
 from pando.store.history import Slot
 from pando.store.layout import Layout
 from pando.store.newfile import remove_database
@@ -190,19 +191,38 @@ class Catalog:
         self._layout.database(name).touch()
         return await self.open(name)
 
-    async def remove(self, name: str) -> None:
-        """Close a database and delete its files and its log. The default database cannot be removed."""
+    async def remove(self, name: str, *, keep_in: Path | None = None) -> None:
+        """Close a database and delete its file and its log, or move the file into a new folder of `keep_in`.
+
+        The default database cannot be removed.
+        """
         if name == DEFAULT_DATABASE:
             raise NotReady("the default database cannot be removed")
         path = self._layout.require(name)
         async with self.closed(name):
-            await asyncio.get_running_loop().run_in_executor(None, self._remove_files, path, self._layout.log(name))
+            run = asyncio.get_running_loop().run_in_executor
+            await run(None, self._remove_files, path, self._layout.log(name), keep_in)
 
-    def _remove_files(self, path: Path, log: Path) -> None:
+    def _remove_files(self, path: Path, log: Path, keep_in: Path | None) -> None:
         """The file first: what a crash leaves behind then belongs to no database."""
+        if keep_in is not None:
+            self._keep(path, keep_in)
         remove_database(self._fs, path)
         if self._fs.exists(log):
             for segment in self._fs.listdir(log):
                 self._fs.unlink(log / segment)
             self._fs.rmdir(log)
             self._fs.fsync_dir(log.parent)
+
+    def _keep(self, path: Path, folder: Path) -> None:
+        """Move a file aside with its WAL, as long as there are not too many kept ones."""
+        make_directories(self._fs, folder)
+        if len(self._fs.listdir(folder)) >= CASES_MAX:
+            return
+        self._generation += 1
+        target = folder / f"dropped-{path.stem}-{self._generation}"
+        make_directories(self._fs, target)
+        for name in (f"{path.name}-wal", path.name):
+            if self._fs.exists(path.with_name(name)):
+                self._fs.replace(path.with_name(name), target / name)
+        self._fs.fsync_dir(target)

@@ -108,6 +108,8 @@ class Upstream:
         self._tasks: set[asyncio.Task[None]] = set()
         self._dirty: dict[str, None] = {}
         self._queued: dict[str, deque[Callable[[ReplicaDatabase], None]]] = {}
+        self._is_closed = False
+        self._locks: dict[str, asyncio.Lock] = {}
         self._files: dict[tuple[str, int], tuple[Path, FileHandle]] = {}
         self._syncs: list[asyncio.Future[None]] = []
         self.reason = "the applier has not started yet"
@@ -164,8 +166,11 @@ class Upstream:
         for name, position in self._downstream.heads().items():
             with suppress(PandoError):
                 database = await self._catalog.open(name)
-                applied = database.shown.txid if isinstance(database, ReplicaDatabase) else TXID(0)
-                logs[name] = LocalLog(durable=position, applied=applied)
+                applied, distrust = TXID(0), ""
+                if isinstance(database, ReplicaDatabase):
+                    applied = database.shown.txid
+                    distrust = database.reason if database.state == "snapshot" else ""
+                logs[name] = LocalLog(durable=position, applied=applied, distrust=distrust)
         self._machine = Receiver(
             node=self._context.state.node,
             url=self._options.public_url,
@@ -198,6 +203,8 @@ class Upstream:
                 database.lag_bytes = following.unsent_bytes
         if machine.is_caught_up:
             self._end_syncs()
+        if machine.knows_all and not self._downstream.knows_all:
+            self._downstream.list_completed()
         if self.is_ready != self._told_ready:
             self._told_ready = self.is_ready
             self.reason = "" if self._told_ready else self.reason
@@ -211,7 +218,8 @@ class Upstream:
                 waiter.set_result(None)
 
     async def close(self) -> None:
-        """Stop following."""
+        """Stop following; whatever comes in after this is ignored."""
+        self._is_closed = True
         for task in (self._ticker, self._dialling, *self._tasks):
             if task is not None:
                 task.cancel()
@@ -300,6 +308,8 @@ class Upstream:
 
     def do(self, actions: Iterable[act.ReceiverAction]) -> None:
         """Carry out actions in order."""
+        if self._is_closed:
+            return
         for action in actions:
             if isinstance(action, act.Send):
                 if self._link is not None:
@@ -391,7 +401,15 @@ class Upstream:
             return
         self.do(machine.snapshot_written(*key, action.offset + len(action.data)))
 
+    def _lock(self, name: str) -> asyncio.Lock:
+        """Installing and dropping one database come one after the other, as they were asked for."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
     async def _install(self, action: act.InstallSnapshot) -> None:
+        async with self._lock(action.database):
+            await self._install_locked(action)
+
+    async def _install_locked(self, action: act.InstallSnapshot) -> None:
         machine = self._machine
         assert machine is not None
         key = (action.database, action.stream)
@@ -472,8 +490,9 @@ class Upstream:
         self.do(self._machine.evidence_saved(action.database, self._now()))
 
     async def _drop(self, action: act.DropDatabase) -> None:
-        with suppress(PandoError):
-            await self._catalog.remove(action.database)
+        async with self._lock(action.database):
+            with suppress(PandoError):
+                await self._catalog.remove(action.database, keep_in=self._context.layout.evidence)
         self._downstream.database_dropped(action.database)
 
     # -- the link --

@@ -92,8 +92,9 @@ class Downstream:
 
         def on_closed(end: LinkEnd) -> None:
             sending.closed(end)
-            if self._links.get(peer.node) is sending:
+            if self._links.get(peer.node) is sending:  # else it has connected again, and that link counts now
                 del self._links[peer.node]
+                self.confirming.left(peer.node)
 
         return LinkHandlers(decoder=_DECODER, on_messages=sending.receive, on_closed=on_closed)
 
@@ -185,7 +186,7 @@ class SendingLink:
             heads=downstream.heads(),
             now=context.clock.monotonic(),
             is_primary=downstream.is_primary,
-            knows_all=downstream.knows_all,
+            knows_all=downstream.knows_all and not self._missing(),
         )
 
     # -- events --
@@ -215,7 +216,6 @@ class SendingLink:
     def closed(self, _end: LinkEnd) -> None:
         """The link is gone."""
         self.do(self.machine.close())
-        self._down.confirming.left(self.node)
         for task in self._tasks:
             task.cancel()
         for snapshot in self._snapshots.values():
@@ -230,14 +230,18 @@ class SendingLink:
         self._link.close(reason)
 
     def _open_unknown(self) -> None:
-        """Databases that were never opened have no position yet; opening gives them one."""
+        """Databases that were never opened have no position yet; opening gives them one, and completes the list."""
         if self._down.is_primary:
-            missing = [name for name in self._down.catalog.names() if name not in self._down.heads()]
-            self._start(self._open_all(missing))
+            self._start(self._open_all(self._missing()))
+
+    def _missing(self) -> list[str]:
+        heads = self._down.heads()
+        return [name for name in self._down.catalog.names() if name not in heads]
 
     async def _open_all(self, names: Iterable[str]) -> None:
         for name in names:
             self._down.database_opened(await self._down.catalog.open(name))
+        self.do(self.machine.list_completed())
 
     # -- actions --
 

@@ -366,7 +366,6 @@ class StoreServer:
         for client in self._clients.values():
             client.close()
         self.context.applier.close()
-        self.positions.close()
         self.context.executor.shutdown(wait=False)
 
     def watch(self, task: asyncio.Task[Any]) -> None:
