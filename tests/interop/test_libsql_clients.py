@@ -1,4 +1,6 @@
-"""The libSQL clients of npm and PyPI work with every node, over HTTP and over WebSocket, without knowing Pando."""
+"""Clients that know nothing of Pando work with every node, over HTTP and WebSocket: the libSQL clients of npm and PyPI,
+and the client of the protocol itself for npm.
+"""
 
 import json
 import subprocess
@@ -25,11 +27,11 @@ def nodes(tmp_path_factory):
         yield started
 
 
-def talk(command, nodes, role, scheme):
+def talk(command, nodes, role, scheme, *more):
     """Run a client's script on a table of its own; gives what it found, and the table."""
     table = f"table_{next(_tables)}"
     url = f"{scheme}://{nodes.addresses[role]}"
-    arguments = [*map(str, command), url, nodes.token, table]
+    arguments = [*map(str, command), url, nodes.token, *map(str, more), table]
     result = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(result.stdout), table
@@ -92,3 +94,35 @@ def test_pypi_client(nodes, role, scheme):
     assert found == expected
     for each in ROLES:
         nodes.wait_for_rows(each, f"SELECT count(*) FROM {table}", [[str(rows)]])
+
+
+@pytest.mark.parametrize(("scheme", "version"), [("http", 2), ("ws", 2), ("ws", 3)])
+@pytest.mark.parametrize("role", ROLES)
+def test_protocol_client(nodes, role, scheme, version):
+    package = need_npm_package(*NPM_CLIENT).parent / "hrana-client"
+    command = ["node", CLIENTS / "hrana_client.mjs", package / "lib-esm" / "index.js"]
+    found, _ = talk(command, nodes, role, scheme, version)
+    batch = ["10", "SQL_INPUT_ERROR", ["30", "31"], True, "50"]
+    columns = [{"name": "id", "decltype": "INTEGER"}, {"name": "n", "decltype": "TEXT"}]
+    expected = {
+        "version": version,
+        "run": [1, "1"],
+        "query": [["id", "name", "value"], 1, "one", str(1 << 62)],
+        "row": 3,
+        "value": "ř",
+        "blob": [0, 255],
+        "noRow": True,
+        "errors": ["SQLITE_ERROR", "SQL_MANY_STATEMENTS", "SQL_NO_STATEMENT", "ARGS_INVALID", "SQLITE_CONSTRAINT"],
+        "batch": batch,
+        "describe": [[":id"], columns, False, True],
+        "sequenceError": "SQL_INPUT_ERROR",
+        "stored": "3",
+        "closedText": "ClosedError",
+        "isolation": ["0", "1"],
+        "streams": True,
+        "closedStream": "ClosedError",
+        "closedClient": "ClosedError",
+    }
+    if version == 3:
+        expected |= {"cursor": batch, "largeCursor": 20_000, "autocommit": [True, False]}
+    assert found == expected

@@ -56,6 +56,8 @@ PARALLEL_MAX: Final = 32
 
 Streams in a transaction are not counted, for what they hold others may wait.
 """
+JWT_CHARS_MAX: Final = 16 * limits.KIB
+"""Longest token in a hello; it names its caller in tables."""
 
 Headers = list[tuple[bytes, bytes]]
 Authenticate = Callable[[Headers], Access]
@@ -157,6 +159,8 @@ class WsSession:
         if self._is_welcome and self._version < 2:
             raise HranaProtocolError("a second hello needs version 2 of the protocol")
         if hello.jwt:
+            if len(hello.jwt) > JWT_CHARS_MAX:
+                raise HranaProtocolError(f"a token may have {JWT_CHARS_MAX} characters")
             caller = b"Bearer " + hello.jwt.encode("utf-8", "replace")
             self._headers = [(b"authorization", caller)]
             self._call = replace(self._call, caller=caller)

@@ -185,6 +185,21 @@ def test_a_message_of_too_many_frames_closes() -> None:
     run(scenario)
 
 
+def test_a_text_that_is_not_utf_8_closes() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writer.write(HANDSHAKE.format(more="").encode())
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(text_frame(b"\xff"))
+            async with asyncio.timeout(5):
+                answer = await reader.read()
+            assert struct.unpack_from("!BBH", answer) == (0x88, len(answer) - 2, 1007)
+            writer.close()
+
+    run(scenario)
+
+
 def test_fragments_are_joined() -> None:
     async def scenario() -> None:
         async with serving() as served, connect(served.url, compression=None) as client:

@@ -72,6 +72,11 @@ def test_bad_token_is_told_and_ends_the_connection(node: Node, jwt: str | None, 
     node.run(scenario())
 
 
+def test_token_without_end_is_a_violation(node: Node) -> None:
+    with pytest.raises(HranaProtocolError, match="token"):
+        node.run(Talk(node).hello("x" * (ws_session.JWT_CHARS_MAX + 1)))
+
+
 def test_request_before_hello_is_a_violation(node: Node) -> None:
     with pytest.raises(HranaProtocolError, match="hello"):
         node.run(Talk(node).post("open_stream", stream_id=1))
