@@ -37,7 +37,7 @@ class Crashes:
         self.images.append((where, image, set(self.acknowledged), self.position))
 
 
-async def load(crashes, node, *, steps, faults=False, name="data"):
+async def load(crashes, node, *, steps, faults=False, large=None, name="data"):
     rng = crashes.rng
     sqls = RandomSql(rng, big=30_000)
     value = 0
@@ -46,6 +46,8 @@ async def load(crashes, node, *, steps, faults=False, name="data"):
         checkpointer._pages_due, checkpointer._due = 20, 20
         checkpointer._pages_restart, checkpointer._restart_due = 60, 60
         db.database._connection.execute("PRAGMA cache_size=8")
+        if large is not None:
+            db.database.history._capture._entry_bytes_max = large
         await db.ask(script(WORKLOAD))
         crashes.is_armed = True
         for _ in range(steps):
@@ -90,13 +92,13 @@ async def recover(directory, where, image, acknowledged, position):
         node.close()
 
 
-def crash_and_recover(tmp_path, seed, *, steps, chance, most, faults=False):
+def crash_and_recover(tmp_path, seed, *, steps, chance, most, faults=False, large=None):
     rng = random.Random(seed)
     crashes = Crashes(tmp_path / "live", rng, chance=chance, most=most)
     vfs = SeamVfs(crashes.disk)
     try:
         node = Node(tmp_path / "live", fs=SeamFileSystem(crashes.disk), executor=InlineExecutor())
-        run(load(crashes, node, steps=steps, faults=faults))
+        run(load(crashes, node, steps=steps, faults=faults, large=large))
         node.close()
     finally:
         vfs.unregister()
@@ -117,7 +119,14 @@ def test_crashes_with_a_disk_that_fails_now_and_then(tmp_path, seed):
     crash_and_recover(tmp_path, seed, steps=40, chance=0.02, most=12, faults=True)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_crashes_around_commits_that_are_too_large_for_the_log(tmp_path, seed):
+    crash_and_recover(tmp_path, seed, steps=40, chance=0.02, most=12, large=40_000)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("seed", range(100, 160))
 def test_many_crashes(tmp_path, seed):
-    crash_and_recover(tmp_path, seed, steps=80, chance=0.02, most=40, faults=bool(seed % 3 == 0))
+    large = 40_000 if seed % 4 == 0 else None
+    crash_and_recover(tmp_path, seed, steps=80, chance=0.02, most=40, faults=bool(seed % 3 == 0), large=large)
