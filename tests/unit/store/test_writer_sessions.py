@@ -9,7 +9,8 @@ from store_kit import Client, Node, image_of, opened_primary, run, script, sql, 
 from pando.errors import NotReady, Overloaded, StatementTimeout, TransactionTimeout
 from pando.store.protocol import Ran
 
-LONG = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n"
+LONG = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) "
+                    "SELECT count(*) FROM n"
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 
@@ -120,11 +121,7 @@ def test_a_long_command_runs_beside_the_loop_and_others_follow(node):
     async def scenario():
         async with opened_primary(node) as db:
             await table(db)
-            long = db.send(
-                sql(
-                    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n"
-                )
-            )
+            long = db.send(sql(LONG))
             others = [db.send(insert(number)) for number in range(5)]
             assert all([isinstance(await other, Ran) for other in others])
             assert (await long).results[0].rows == [(200_000,)]
