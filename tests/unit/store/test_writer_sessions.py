@@ -9,8 +9,7 @@ from store_kit import Client, Node, image_of, opened_primary, run, script, sql, 
 from pando.errors import NotReady, Overloaded, StatementTimeout, TransactionTimeout
 from pando.store.protocol import Ran
 
-LONG = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) "
-                    "SELECT count(*) FROM n"
+LONG = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n"
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 
