@@ -423,7 +423,9 @@ def _check_allowed(action: _Action) -> None:
         raise _refused(word, "a connection works on one database only; choose it by address or x-namespace")
     if action.code == apsw.SQLITE_FUNCTION and (action.second or "").lower() in _DENIED_FUNCTIONS:
         raise _refused(f"{action.second}()", "this function reaches outside of the database")
-    if action.database == "temp" and action.code not in _TEMP_ALLOWED:
+    # ALTER TABLE looks through the temporary schema too, for what it has to rename there.
+    is_rename = action.code == apsw.SQLITE_UPDATE and action.first == "sqlite_temp_master"
+    if action.database == "temp" and action.code not in _TEMP_ALLOWED and not is_rename:
         raise _refused("temporary tables, views and triggers", "connections are shared, nobody keeps them for you")
 
 

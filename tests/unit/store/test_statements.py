@@ -316,3 +316,22 @@ def test_cache_is_bounded_in_number_and_length(connection: apsw.Connection) -> N
     assert statements.get("select 1") is not first
     long = "select 1 --" + "x" * limits.STATEMENT_CACHED_CHARS_MAX
     assert statements.get(long) is not statements.get(long)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "alter table t rename column b to c",
+        "alter table t rename to u",
+        "alter table log drop column y",
+        "alter table t add column d",
+    ],
+)
+def test_alter_table_may_look_through_the_temporary_schema(
+    connection: apsw.Connection, statements: Statements, sql: str
+) -> None:
+    connection.execute("alter table log add column y")
+    info = statements.get(sql)
+    assert info.kind is StatementKind.WRITE
+    assert info.tables == ALL_TABLES
+    connection.execute(info.sql)
