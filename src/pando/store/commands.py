@@ -126,7 +126,7 @@ class GroupControl:
             self._feed.after_statement(info)
         except apsw.InterruptError:
             raise
-        except apsw.Error as error:
+        except (apsw.Error, SqlError) as error:
             self.has_written_outside = True
             raise SoloNeeded from error
 
@@ -196,7 +196,7 @@ class SoloControl(PlainControl):
             return
         try:
             self._change_feed.after_statement(info)
-        except apsw.Error:
+        except (apsw.Error, SqlError):
             self._roll_back()
             raise
         if self._wraps:

@@ -15,7 +15,7 @@ from pando import limits
 from pando.clock import Clock
 from pando.errors import PandoError, SqlError, StatementTimeout, StorageError, TransactionBusy
 from pando.store.commands import Command, GroupControl, Outcome, SoloControl, SoloNeeded
-from pando.store.feed import ChangeFeed
+from pando.store.feed import ChangeFeed, too_much
 from pando.store.requests import Result, StatementResult
 from pando.store.runner import Interrupted, Runner, TransactionLost
 from pando.store.statements import sqlite_failure
@@ -202,11 +202,7 @@ def run_solo(engine: Engine, command: Command, limit_s: float, *, session_is_ope
 
 def _why_stopped(engine: Engine, stopped: Interrupted, limit_s: float) -> PandoError:
     if engine.feed is not None and engine.feed.overflowed:
-        most = limits.FEED_EVENTS_MAX
-        return SqlError(
-            f"one statement changes more than {most} rows, or too large ones, for a change feed; split it",
-            code="SQLITE_TOOBIG",
-        )
+        return too_much()
     if stopped.is_cancelled:
         return StatementTimeout("the request was cancelled; nothing of its last transaction took effect")
     return StatementTimeout(f"the statement ran longer than {limit_s:g} s; nothing of its transaction took effect")

@@ -28,6 +28,7 @@ import msgspec
 
 from pando import limits
 from pando.clock import Clock
+from pando.errors import SqlError
 from pando.store.requests import Value
 from pando.store.statements import StatementInfo
 
@@ -92,7 +93,9 @@ class ChangeFeed:
         self.overflowed = False
 
     def after_statement(self, info: StatementInfo) -> None:
-        """Write down what the statement changed. Raises apsw.Error: then the change must be undone."""
+        """Write down what the statement changed. Raises apsw.Error, SqlError: then the change must be undone."""
+        if self.overflowed:  # the interruption came too late to stop it
+            raise too_much()
         if info.changes_schema:
             self._tables.clear()
             self._has_new_schema = True
@@ -155,6 +158,15 @@ class ChangeFeed:
                     tuple(str(column) for column, _ in columns), tuple(index for _, index in key), not kind[1]
                 )
         return self._tables[name]
+
+
+def too_much() -> SqlError:
+    """Make the error for a statement that changes more than is held in memory."""
+    most = limits.FEED_EVENTS_MAX
+    return SqlError(
+        f"one statement changes more than {most} rows, or too large ones, for a change feed; split it",
+        code="SQLITE_TOOBIG",
+    )
 
 
 def _plain(value: Value) -> object:

@@ -87,6 +87,9 @@ class RandomSql:
             [
                 f"CREATE TABLE extra{number} (a, b, c UNIQUE); INSERT INTO extra{number} VALUES (1, 2, 3)",
                 f"DROP TABLE IF EXISTS extra{number}",
+                f"ALTER TABLE extra{number} RENAME COLUMN b TO bb",
+                f"ALTER TABLE extra{number} DROP COLUMN a",
+                f"ALTER TABLE extra{number} RENAME TO extra{(number + 1) % 4}",
                 f"CREATE INDEX extra_index{number} ON t (v, k)",
                 f"DROP INDEX IF EXISTS extra_index{number}",
                 f"ALTER TABLE w ADD COLUMN c{self._rng.randrange(6)}",
