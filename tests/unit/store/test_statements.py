@@ -321,7 +321,7 @@ def test_cache_is_bounded_in_number_and_length(connection: apsw.Connection) -> N
 @pytest.mark.parametrize(
     "sql",
     [
-        "alter table t rename column b to c",
+        "alter table p rename column id to number",
         "alter table t rename to u",
         "alter table log drop column y",
         "alter table t add column d",
