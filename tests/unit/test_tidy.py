@@ -25,12 +25,6 @@ BROAD_EXCEPTS = 5
 """Handlers of Exception, BaseException or everything that do not raise again. May only go down."""
 MODULES_WITHOUT_TEST: dict[str, str] = {
     "__main__": "one line, run by the tests of the commands",
-    "cli.options": "declarations, used by every command",
-    **{
-        f"cli.{name}": "run through the command line by test_cli_commands.py"
-        for name in ("databases", "exporting", "importing", "serve", "sql", "status", "sync")
-    },
-    "cli.wire": "test_cli_client.py sends every kind of value there and back",
 }
 PACKAGES_WITHOUT_DESIGN: dict[str, str] = {}
 IMPORTS_AGAINST_THE_GRAIN: dict[str, str] = {}
