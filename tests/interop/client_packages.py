@@ -1,6 +1,8 @@
 """Clients of other parties, installed once into a cache folder; a test that needs one that cannot be had is skipped."""
 
+import contextlib
 import functools
+import hashlib
 import os
 import shutil
 import subprocess
@@ -24,15 +26,22 @@ def attempt(command, folder):
 def install(name, commands):
     """Give a folder in which the commands succeeded, now or earlier, and the reason why there is none."""
     folder = cache_folder() / name
-    if (folder / "installed").exists():
+    if folder.exists():
         return folder, ""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    for command in commands:
-        if reason := attempt(command, folder):
-            return None, reason
-    (folder / "installed").touch()
-    return folder, ""
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    reason = next((reason for command in commands if (reason := attempt(command, unfinished))), "")
+    put(unfinished, folder, reason)
+    return (None if reason else folder), reason
+
+
+def put(unfinished, folder, reason):
+    """Let what was installed be found, unless something failed or another process was first."""
+    if not reason:
+        with contextlib.suppress(OSError):
+            unfinished.rename(folder)
+    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @functools.cache
@@ -70,3 +79,28 @@ def need_pypi_package(name, version):
     if python is None:
         pytest.skip(f"{name} {version} cannot be installed: {reason}")
     return python
+
+
+@functools.cache
+def find_go_program(source):
+    go = shutil.which("go")
+    if go is None:
+        return None, "go is not on PATH"
+    content = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(source.iterdir()))).hexdigest()
+    folder = cache_folder() / "go" / f"{source.name}-{content[:16]}"
+    if folder.exists():
+        return folder / source.name, ""
+    unfinished = folder.with_name(f"{folder.name}.{os.getpid()}")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    output = unfinished.absolute() / source.name
+    reason = attempt([go, "build", "-buildvcs=false", "-o", str(output), "."], source)
+    put(unfinished, folder, reason)
+    return (None if reason else folder / source.name), reason
+
+
+def need_go_program(source):
+    """Give the program that a folder with a Go module builds."""
+    program, reason = find_go_program(source)
+    if program is None:
+        pytest.skip(f"{source.name} cannot be built: {reason}")
+    return program

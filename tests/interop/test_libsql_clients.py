@@ -1,5 +1,5 @@
-"""Clients that know nothing of Pando work with every node, over HTTP and WebSocket: the libSQL clients of npm and PyPI,
-and the client of the protocol itself for npm.
+"""Clients that know nothing of Pando work with every node, over HTTP and WebSocket: the libSQL clients of npm, PyPI
+and Go, and the client of the protocol itself for npm.
 """
 
 import json
@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from client_packages import need_npm_package, need_pypi_package
+from client_packages import need_go_program, need_npm_package, need_pypi_package
 from served_nodes import served_nodes
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -126,3 +126,21 @@ def test_protocol_client(nodes, role, scheme, version):
     if version == 3:
         expected |= {"cursor": batch, "largeCursor": 20_000, "autocommit": [True, False]}
     assert found == expected
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("role", ROLES)
+def test_go_client(nodes, role, scheme):
+    found, _ = talk([need_go_program(CLIENTS / "golibsql")], nodes, role, scheme)
+    assert found == {
+        "inserted": [1, 1],
+        "values": ["first", 2, True, 0.5, False],
+        "inTransaction": 2,
+        "afterCommit": 2,
+        "inRolledBack": 0,
+        "afterRollback": 2,
+        "prepared": "committed",
+        "noTable": True,
+        "unique": True,
+        "afterErrors": 2,
+    }
