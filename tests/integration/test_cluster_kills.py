@@ -48,9 +48,26 @@ def token(cluster):
 def table(cluster, token, request):
     """A table of its own for each test."""
     name = f"t{abs(hash(request.node.name)) % 10**8}"
-    with Client(cluster.front_url, token=token) as client:
-        client.execute(f"CREATE TABLE {name}(id INTEGER PRIMARY KEY, a)")
+    sql = f"CREATE TABLE IF NOT EXISTS {name}(id INTEGER PRIMARY KEY, a)"
+    again(lambda: execute(cluster.front_url, token, sql))
     return name
+
+
+def execute(url, token, sql, bookmark=""):
+    with Client(url, token=token) as client:
+        client.bookmark = bookmark
+        return client.execute(sql)
+
+
+def again(ask, seconds=5.0):
+    """Do as a client would: ask again for as long as the answer says that this may help."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except PandoError as error:
+            if not error.retryable or time.monotonic() > deadline:
+                raise
 
 
 def all_urls(cluster):
@@ -79,9 +96,8 @@ def insert(url, token, table, value):
 
 
 def values(url, token, table, bookmark=""):
-    with Client(url, token=token) as client:
-        client.bookmark = bookmark
-        return [row[0] for row in client.execute(f"SELECT a FROM {table} ORDER BY id").rows]
+    found = again(lambda: execute(url, token, f"SELECT a FROM {table} ORDER BY id", bookmark))
+    return [row[0] for row in found.rows]
 
 
 def test_a_write_at_any_address_is_read_at_every_address_with_its_bookmark(cluster, token, table):
