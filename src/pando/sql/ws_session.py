@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from pando import limits
-from pando.errors import PandoError
+from pando.errors import Overloaded, PandoError
 from pando.sql.access import Access
 from pando.sql.cursors import Cursor
 from pando.sql.messages import HranaProtocolError, StoreSqlRequest, WireRequest, replication_index, sql_ids, to_request
@@ -216,7 +216,8 @@ class WsSession:
             raise HranaProtocolError("too many streams; close those that could not be opened too")
         try:
             if len(self._streams) >= STREAMS_PER_CONNECTION_MAX:
-                raise _TooMany(f"a connection may have {STREAMS_PER_CONNECTION_MAX} open streams; close some")
+                words = f"a connection may have {STREAMS_PER_CONNECTION_MAX} open streams; close some"
+                raise Overloaded(words, code="STREAMS_TOO_MANY")
             self._streams[number] = _Stream(self._service.attach(self._call.database))
         except PandoError as error:
             self._streams[number] = _Stream(None, failure_of(error))
@@ -376,7 +377,3 @@ class WsSession:
             self._waiting -= 1
             self._waiting_bytes -= job.size
             self._room.set()
-
-
-class _TooMany(PandoError):
-    code = "STREAMS_TOO_MANY"
