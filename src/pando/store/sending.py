@@ -181,12 +181,15 @@ class SendingLink:
         self._ended: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         context = downstream.context
+        heads = downstream.heads()
+        self._missing = [name for name in downstream.catalog.names() if name not in heads]
+        """Databases that the machine does not know: never opened when the link began, perhaps opened since."""
         self.machine = Sender(
             epoch=context.state.epoch,
-            heads=downstream.heads(),
+            heads=heads,
             now=context.clock.monotonic(),
             is_primary=downstream.is_primary,
-            knows_all=downstream.knows_all and not self._missing(),
+            knows_all=downstream.knows_all and not self._missing,
         )
 
     # -- events --
@@ -232,11 +235,7 @@ class SendingLink:
     def _open_unknown(self) -> None:
         """Databases that were never opened have no position yet; opening gives them one, and completes the list."""
         if self._down.is_primary:
-            self._start(self._open_all(self._missing()))
-
-    def _missing(self) -> list[str]:
-        heads = self._down.heads()
-        return [name for name in self._down.catalog.names() if name not in heads]
+            self._start(self._open_all(self._missing))
 
     async def _open_all(self, names: Iterable[str]) -> None:
         for name in names:
