@@ -80,6 +80,9 @@ WAL_PAGES_CHECKPOINT = 4096
 WAL_PAGES_RESTART = 16384
 """WAL frames after which the writer waits a moment to let the WAL start anew."""
 
+WAL_KEPT_BYTES_MAX = 128 * MIB
+"""A WAL that a large commit, or a reader that stayed long, made longer is cut to this when it begins anew."""
+
 FEED_EVENTS_MAX = 100_000
 """Rows that one statement may change in a database with a change feed; they are held in memory until it ends."""
 FEED_EVENTS_BYTES_MAX = 64 * MIB

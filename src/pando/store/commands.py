@@ -53,6 +53,8 @@ class Outcome:
     results: list[Result] | None = None
     error: PandoError | None = None
     is_open: bool = False
+    has_written: bool = False
+    """It was part of a commit; a command that only read need not wait for a quorum."""
 
 
 class GroupControl:

@@ -18,7 +18,7 @@ from pando.store.commands import Command, GroupControl, Outcome, SoloControl, So
 from pando.store.feed import ChangeFeed, too_much
 from pando.store.requests import Result, StatementResult
 from pando.store.runner import Interrupted, Runner, TransactionLost
-from pando.store.statements import sqlite_failure
+from pando.store.statements import Statements, sqlite_failure
 
 
 class GroupBroken(Exception):
@@ -44,7 +44,7 @@ class Engine:
 
     `before_commit` is called right before anything may become visible to readers; `is_behind`, with the write lock held
     and nothing written yet, tells whether another program has committed since our last transaction; `feed` writes the
-    change feed. `commits` counts our own commits.
+    change feed; `statements` are those of the runner. `commits` counts our own commits.
     """
 
     connection: apsw.Connection
@@ -54,6 +54,7 @@ class Engine:
     is_behind: Callable[[], bool]
     feed: ChangeFeed | None = None
     rows_group_max: int = 50_000
+    statements: Statements | None = None
     busy_wait_s: float = limits.TRANSACTION_TIME_S
     commits: int = 0
 
@@ -84,6 +85,13 @@ class Engine:
         if self.feed is not None:
             self.feed.begin()
 
+    def forget_schema(self) -> None:
+        """Another program has committed: what was learnt of the schema may be wrong."""
+        if self.statements is not None:
+            self.statements.refresh()
+        if self.feed is not None:
+            self.feed.forget_all()
+
     def roll_back(self) -> None:
         """Leave whatever transaction is open."""
         if self.connection.in_transaction:
@@ -113,7 +121,9 @@ def run_group(engine: Engine, commands: Sequence[Command], budget_s: float) -> l
             break
     if has_written:
         engine.before_commit()
-    _commit_group(engine)
+        _commit_group(engine)
+    else:
+        engine.roll_back()  # what a command wrote that has to run alone would be a commit of nothing
     return outcomes
 
 
@@ -145,7 +155,7 @@ def _run_in_group(engine: Engine, command: Command, deadline: float) -> tuple[Ou
         command.is_solo = True
         raise _broken(engine, command, f"a command failed in an unexpected way: {error!r}") from error
     command.tables |= control.tables
-    return Outcome(command, results=results), control.has_written
+    return Outcome(command, results=results, has_written=control.has_written), control.has_written
 
 
 def _broken(engine: Engine, command: Command, reason: str) -> GroupBroken:
@@ -172,6 +182,7 @@ def run_solo(engine: Engine, command: Command, limit_s: float, *, session_is_ope
     Waits for another program's write lock. Raises what `Engine.begin` raises but WriterBusy, and what is a bug.
     """
     control = SoloControl(engine.connection, engine.feed)
+    commits = engine.commits
     engine.connection.set_busy_timeout(int(engine.busy_wait_s * 1000))
     try:
         if not session_is_open:
@@ -197,7 +208,7 @@ def run_solo(engine: Engine, command: Command, limit_s: float, *, session_is_ope
     if is_open and (not command.key[1] or command.is_abandoned):
         engine.roll_back()
         is_open = False
-    return Outcome(command, results=results, is_open=is_open)
+    return Outcome(command, results=results, is_open=is_open, has_written=engine.commits > commits)
 
 
 def _why_stopped(engine: Engine, stopped: Interrupted, limit_s: float) -> PandoError:

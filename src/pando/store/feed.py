@@ -86,6 +86,10 @@ class ChangeFeed:
         if self._has_new_schema:
             self._tables.clear()
 
+    def forget_all(self) -> None:
+        """Another program may have changed the schema."""
+        self._tables.clear()
+
     def before_statement(self) -> None:
         """Drop what a failed statement left behind."""
         self._events.clear()

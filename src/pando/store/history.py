@@ -66,6 +66,8 @@ class History:
         self._unpublished: deque[LogEntry | NewBase] = deque()
         self._is_capturing = False
         self.epoch = epoch
+        self.had_foreign = False
+        """Whether the last `advance` found commits of another program."""
         slot.table.publish_about(slot.number, log.last.txid)
         self._publish(log.last)
 
@@ -121,8 +123,9 @@ class History:
             tables = ANY_TABLE  # an earlier call failed: its commits come along
         self._is_capturing = True
         taken = self._capture.take(self._captured, epoch=self.epoch, timestamp_ms=self._clock.wall_ms(), tables=tables)
+        self.had_foreign = taken is not None and self._capture.commits != commits
         if taken is not None:
-            if isinstance(taken, LogEntry) and self._capture.commits != commits:
+            if isinstance(taken, LogEntry) and self.had_foreign:
                 taken = _with_any_table(taken)
             self._unlogged.append(taken)
             self._captured = taken.position

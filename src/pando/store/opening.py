@@ -224,13 +224,15 @@ def _begin_history(context: StoreContext, raw: RawFile, log: CommitLog, checksum
 
 def sync_files(fs: FileSystem, path: str) -> None:
     """Make WAL and file durable. Only while SQLite does not have the file open: see `sync_wal`."""
-    sync_wal(fs, path)
     _sync(fs, Path(path))
+    sync_wal(fs, path)
 
 
 def sync_wal(fs: FileSystem, path: str) -> None:
     """Make the WAL durable. SQLite holds no locks on it, so it may be opened and closed at any time."""
-    _sync(fs, Path(path + "-wal"))
+    wal = Path(path + "-wal")
+    _sync(fs, wal)
+    fs.fsync_dir(wal.parent)
 
 
 def _sync(fs: FileSystem, path: Path) -> None:

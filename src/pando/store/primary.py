@@ -61,6 +61,7 @@ def connect_writer(path: str, *, foreign_keys: bool) -> apsw.Connection:
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
         connection.execute("PRAGMA cache_size=-16384")
+        connection.execute(f"PRAGMA journal_size_limit={limits.WAL_KEPT_BYTES_MAX}")
         harden(connection)
     except apsw.Error as error:
         connection.close(force=True)
@@ -120,9 +121,11 @@ class PrimaryDatabase:
             on_new_base=self._new_base,
         )
         feed = ChangeFeed(connection, context.clock) if name in options.change_feed else None
+        statements = Statements(connection)
         engine = Engine(
             connection=connection,
-            runner=Runner(connection, Statements(connection), context.clock),
+            runner=Runner(connection, statements, context.clock),
+            statements=statements,
             clock=context.clock,
             before_commit=self.history.before_commit,
             is_behind=self.history.is_behind,

@@ -479,6 +479,9 @@ class Writer:
 
     def _captured(self, outcomes: list[Outcome], error: StorageError | None) -> None:
         self._current = []
+        if self._history.had_foreign:
+            self._history.had_foreign = False
+            self._engine.forget_schema()
         if error is not None:
             self._answer_all((outcome.command for outcome in outcomes), error)
             self._settling.failed(error)

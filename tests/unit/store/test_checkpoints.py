@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import apsw
 import pytest
-from store_kit import Image, Node, copy_database, opened_primary, read_pages, run, sql, wait_until
+from store_kit import Image, Node, copy_database, image_of, opened_primary, read_pages, run, sql, wait_until
 
+from pando import limits
 from pando.store.protocol import Ran
 from pando.testing.flaky_files import FlakyFileSystem, Pause, fail
 from pando.types import TXID
@@ -168,6 +169,23 @@ def test_the_wal_begins_anew_after_a_finished_checkpoint(node):
             await checkpointer.finish()
             await db.ask(insert())
             assert db.database.history.wal_frames < 5
+
+    run(scenario())
+
+
+def test_a_wal_that_became_long_is_cut_when_it_begins_anew(node, monkeypatch):
+    monkeypatch.setattr(limits, "WAL_KEPT_BYTES_MAX", 100_000)
+
+    async def scenario():
+        async with opened_primary(node) as db:
+            checkpointer = await begin(db)
+            await db.ask(insert(1_000_000))
+            assert db.database._raw.wal_size_bytes > 1_000_000
+            await checkpointer.finish()
+            await db.ask(insert())
+            assert db.database._raw.wal_size_bytes <= 100_000
+            await db.ask(insert(50_000))
+            assert image_of(db.database, node.layout.directory).checksum == db.database.position.checksum
 
     run(scenario())
 

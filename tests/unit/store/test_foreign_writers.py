@@ -124,6 +124,22 @@ def test_a_foreign_vacuum_and_schema_change(node, tmp_path):
     run(scenario())
 
 
+def test_a_foreign_schema_change_is_seen_by_statements_that_were_known(node):
+    async def scenario():
+        async with opened_primary(node, feed=True) as db:
+            await db.ask(sql("CREATE TABLE t (a)"))
+            await db.ask(sql("INSERT INTO t VALUES (1)"))
+            answer = await db.ask(sql("SELECT * FROM t"))
+            assert [name for name, _ in answer.results[0].columns] == ["a"]
+            foreign(db.database.path, "ALTER TABLE t RENAME COLUMN a TO z", "ALTER TABLE t ADD COLUMN b")
+            answer = await db.ask(sql("SELECT * FROM t"), sql("INSERT INTO t VALUES (2, 3)"))
+            assert [name for name, _ in answer.results[0].columns] == ["z", "b"]
+            assert answer.results[0].rows == [(1, None)]
+            assert await db.rows("SELECT new FROM _changes ORDER BY sequence DESC LIMIT 1") == [('{"z":2,"b":3}',)]
+
+    run(scenario())
+
+
 def test_a_foreign_write_while_the_database_is_closed_begins_a_new_history(node, tmp_path):
     async def scenario():
         async with opened_primary(node) as db:
