@@ -51,6 +51,8 @@ READ_TRANSACTION_S = 30.0
 # Writer
 WRITE_QUEUE_MAX = 2048
 """Commands waiting for one database's writer; more are refused with OVERLOADED."""
+WRITE_AHEAD_BYTES_MAX = 64 * MIB
+"""Log entries that may wait for one fsync; past it the writer waits too."""
 GROUP_COMMANDS_MAX = 512
 """Commands in one group commit: bounds what is lost in work when a group has to be run again one by one."""
 INLINE_BUDGET_S = 0.005

@@ -22,3 +22,5 @@ class StoreContext:
     executor: Executor
     state: NodeState
     applier: ApplierClient
+    sync_executor: Executor | None = None
+    """Threads for the fsyncs of logs, so that long statements do not keep them waiting; None: `executor` does them."""

@@ -92,6 +92,11 @@ class History:
         return not (self._is_capturing or self._unlogged)
 
     @property
+    def pending_bytes(self) -> int:
+        """Bytes of entries that are held because they are not published yet; ask while no thread captures."""
+        return sum(map(_size_of, self._unlogged)) + sum(map(_size_of, self._unpublished))
+
+    @property
     def wal_frames(self) -> int:
         """Frames in the WAL, as of the last capture."""
         return self._capture.wal_frames
@@ -203,6 +208,10 @@ class History:
         table, number = self._slot.table, self._slot.number
         table.publish_visible(number, position.epoch, position.txid, position.checksum)
         table.publish_head(number, position.txid, self._clock.wall_ms())
+
+
+def _size_of(taken: LogEntry | NewBase) -> int:
+    return len(taken.payload) if isinstance(taken, LogEntry) else 0
 
 
 def _with_any_table(entry: LogEntry) -> LogEntry:

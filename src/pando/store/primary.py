@@ -136,6 +136,7 @@ class PrimaryDatabase:
             history=self.history,
             clock=context.clock,
             executor=context.executor,
+            sync_executor=context.sync_executor,
             confirm=confirm,
             options=options.writer,
         )

@@ -73,6 +73,11 @@ class Settling:
         self.fault: StorageError | None = None
 
     @property
+    def waiting(self) -> int:
+        """How many outcomes wait to be answered."""
+        return sum(len(waiting.outcomes) for waiting in self._waiting)
+
+    @property
     def is_empty(self) -> bool:
         """Nobody waits and no thread syncs."""
         return not (self._waiting or self.is_syncing)

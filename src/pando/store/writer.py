@@ -78,6 +78,7 @@ class Writer:
         executor: Executor,
         confirm: Confirm,
         options: WriterOptions,
+        sync_executor: Executor | None = None,
     ) -> None:
         self._engine = engine
         self._history = history
@@ -87,7 +88,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._settling = Settling(
             history=history,
-            executor=executor,
+            executor=sync_executor or executor,
             confirm=confirm,
             retry_s=options.retry_s,
             is_busy=lambda: self._is_busy,
@@ -265,8 +266,15 @@ class Writer:
             if self._settling.is_settled and self._history.is_behind():
                 self._catch_up()
             self._wake_holders()
-        elif self._queue:
+        elif self._queue and not self._is_far_ahead():
             self._start_next()
+
+    def _is_far_ahead(self) -> bool:
+        """Much is committed that the disk has not taken yet: wait, so that what is held in memory stays bounded."""
+        return (
+            self._settling.waiting >= self._options.queue_max
+            or self._history.pending_bytes >= limits.WRITE_AHEAD_BYTES_MAX
+        )
 
     def _turn_session(self, session: Session) -> None:
         if session.queue:
@@ -498,7 +506,7 @@ class Writer:
         """Something became durable, or will not be."""
         if self.stopped is not None:
             self._wake_holders()
-        elif self._holds or self._settling.fault is not None:
+        elif self._queue or self._holds or self._settling.fault is not None:
             self._schedule()
 
     def _wake_holders(self) -> None:

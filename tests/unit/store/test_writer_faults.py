@@ -7,7 +7,8 @@ import random
 import pytest
 from store_kit import Node, image_of, opened_primary, run, sql, wait_until
 
-from pando.errors import StorageError
+from pando import limits
+from pando.errors import Overloaded, StorageError
 from pando.store.protocol import Ran
 from pando.testing.flaky_files import FlakyFileSystem, Pause, fail
 
@@ -125,6 +126,36 @@ def test_the_next_group_runs_while_the_log_syncs_in_a_thread(node, tmp_path):
             pause.go()
             for answer in answers:
                 assert isinstance(await answer, Ran)
+            await follows(db, image, tmp_path)
+            db.assert_one_answer_each()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("bound", ["commands", "bytes"])
+def test_a_disk_that_is_slow_holds_the_writer_back(node, tmp_path, bound, monkeypatch):
+    queue_max = 40 if bound == "commands" else 1000
+    if bound == "bytes":
+        monkeypatch.setattr(limits, "WRITE_AHEAD_BYTES_MAX", 20_000)
+
+    async def scenario():
+        async with opened_primary(node, group_max=4, queue_max=queue_max) as db:
+            image = await begin(db, tmp_path)
+            pause = node.fs.hook = Pause("fdatasync")
+            answers = many(db, 40)
+            await wait_until(pause.reached.is_set)
+            groups = -1
+            while groups != db.database.writer.statistics.groups:  # until it stops by itself
+                groups = db.database.writer.statistics.groups
+                answers += many(db, 20, len(answers))
+                for _ in range(20):
+                    await asyncio.sleep(0)
+            assert db.database.writer._settling.waiting <= (queue_max + 4 if bound == "commands" else 200)
+            assert db.database.history.pending_bytes < 40_000
+            pause.go()
+            outcomes = [await answer for answer in answers]
+            assert all(isinstance(outcome, Ran) for outcome in outcomes[:40])
+            assert {type(outcome) for outcome in outcomes} <= {Ran, Overloaded}
             await follows(db, image, tmp_path)
             db.assert_one_answer_each()
 
