@@ -23,6 +23,8 @@ HEAD_BYTES_MAX: Final = 64 * limits.KIB
 """Longest request header."""
 HEAD_S: Final = 30.0
 """A connection that has not sent a whole request header by then is closed."""
+BODY_PAUSE_S: Final = 60.0
+"""A connection that has sent nothing of an unfinished request body for so long is closed (as the front has it)."""
 SWEEP_S: Final = 5.0
 CROWDED_SCAN_S: Final = 0.05
 """Least time between two searches for idle connections; each looks at every connection."""
@@ -52,7 +54,10 @@ _NO_ROOM: Final = plain_answer(
     "503 Service Unavailable", "too many open connections; try again later", "OVERLOADED", retryable=True
 )
 _TOO_SLOW: Final = plain_answer(
-    "408 Request Timeout", f"no complete request header within {HEAD_S:g} seconds", "REQUEST_TIMEOUT", retryable=True
+    "408 Request Timeout",
+    f"no complete request header within {HEAD_S:g} seconds, or nothing of the body for {BODY_PAUSE_S:g}",
+    "REQUEST_TIMEOUT",
+    retryable=True,
 )
 _HEAD_TOO_LARGE: Final = plain_answer(
     "431 Request Header Fields Too Large",
@@ -115,7 +120,7 @@ class Gate:
         self._idle = deque(found)
 
     def sweep(self, now: float) -> None:
-        """Close connections that take too long over a request header; call every SWEEP_S."""
+        """Close connections that take too long over a request; call every SWEEP_S."""
         for connection in list(self.connections):
             if connection.waits_too_long(now):
                 connection.dismiss(_TOO_SLOW)
@@ -218,6 +223,8 @@ class NodeProtocol(HttpToolsProtocol):
         self._is_past_head = False
         """Whether the bytes that just came in were not all part of an unfinished header."""
         self._is_in_body = False
+        self._body_at = 0.0
+        """When the last bytes of an unfinished body came."""
         self._opened_at = 0.0
         self._waiting_since = 0.0
 
@@ -238,6 +245,8 @@ class NodeProtocol(HttpToolsProtocol):
         if self._is_past_head:
             self._head_bytes = 0
             self._is_past_head = self._is_in_body
+            if self._is_in_body:
+                self._body_at = self.loop.time()
         else:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
@@ -285,17 +294,23 @@ class NodeProtocol(HttpToolsProtocol):
     def _is_in_flight(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _waits_for_body(self) -> bool:
+        """Tell whether a request cannot go on since its client does not, and not since we do not read."""
+        return self._is_in_body and not self.flow.read_paused
+
     def idle_since(self, keep_alive_s: float) -> float | None:
-        """Give the loop time since which no request is in flight; None when one is."""
+        """Give the loop time since which we wait for the client; None when the client waits for us."""
         if self._is_in_flight():
-            return None
+            return self._body_at if self._waits_for_body() else None
         timer = self.timeout_keep_alive_task
         if timer is not None:
             return timer.when() - keep_alive_s
         return self._waiting_since or self._opened_at
 
     def waits_too_long(self, now: float) -> bool:
-        """Tell whether a request header has been on its way for too long; to be asked regularly."""
+        """Tell whether a request has been on its way for too long; to be asked regularly."""
+        if self._is_in_flight() and self._waits_for_body() and now - self._body_at > BODY_PAUSE_S:
+            return True
         if self._is_in_flight() or self.timeout_keep_alive_task is not None or self.transport.is_closing():
             self._waiting_since = 0.0
             return False
@@ -306,7 +321,8 @@ class NodeProtocol(HttpToolsProtocol):
     def dismiss(self, answer: bytes) -> None:
         """Say why, and close."""
         if not self.transport.is_closing():
-            self.transport.write(answer)
+            if not (self._is_in_flight() and self.cycle.response_started):
+                self.transport.write(answer)
             self.transport.close()
 
 

@@ -11,7 +11,7 @@ import uvloop
 from uvicorn.server import ServerState
 
 from pando.log import EventLog
-from pando.node.http_protocol import HEAD_BYTES_MAX, HEAD_S, Gate, JoiningTransport, bind_gate
+from pando.node.http_protocol import BODY_PAUSE_S, HEAD_BYTES_MAX, HEAD_S, Gate, JoiningTransport, bind_gate
 from pando.store.adopt import Giver
 from pando.store.handshake import LinkKind
 from pando.store.link import make_decoder
@@ -256,6 +256,58 @@ def test_an_unfinished_header_is_given_up_after_the_time(folder):
                 writer.close()
 
     run(scenario())
+
+
+def test_a_body_that_does_not_go_on_is_given_up_after_the_time(folder):
+    async def scenario():
+        async with serving(folder) as server:
+            loop = asyncio.get_running_loop()
+            stuck, moving = [await server.connect() for _ in range(2)]
+            for _, writer in (stuck, moving):
+                writer.write(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345")
+            await server.until_open(2)
+            await until_arrived(server, 2)
+            began_at = loop.time()
+            server.gate.sweep(began_at + BODY_PAUSE_S - 1)
+            await next_millisecond()
+            moving[1].write(b"6")
+            async with asyncio.timeout(10):
+                while not any(one._body_at > began_at for one in server.state.connections):
+                    await asyncio.sleep(0)
+            server.gate.sweep(began_at + BODY_PAUSE_S + 0.001)
+            assert (await answer(stuck[0]))[0] == 408
+            moving[1].write(b"7890")
+            assert await answer(moving[0]) == (200, "POST /x 10")
+            for _, writer in (stuck, moving):
+                writer.close()
+
+    run(scenario())
+
+
+def test_a_body_that_does_not_go_on_makes_room_for_others_but_a_request_does_not(folder):
+    async def scenario():
+        async with serving(folder, connections_max=2) as server:
+            working, stuck = [await server.connect() for _ in range(2)]
+            working[1].write(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+            stuck[1].write(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345")
+            await until_arrived(server, 2)
+            newest = await server.connect()
+            assert (await answer(stuck[0]))[0] == 503
+            newest[1].write(b"GET /y HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert await answer(newest[0]) == (200, "GET /y 0")
+            server.app.go_on.set()
+            assert await answer(working[0]) == (200, "GET /slow 0")
+            for _, writer in (working, stuck, newest):
+                writer.close()
+
+    run(scenario())
+
+
+async def until_arrived(server, count):
+    """Wait until so many requests have begun."""
+    async with asyncio.timeout(10):
+        while sum(one.cycle is not None for one in server.state.connections) != count:
+            await asyncio.sleep(0)
 
 
 def test_an_endless_header_is_refused(folder):
