@@ -175,8 +175,15 @@ class Cluster(LocalCluster):
     def check_kept(self, keys):
         """Every acknowledged row is at every address, and the bytes are the same on all nodes."""
         assert keys
-        bookmark = self.sql.run(self.front_url, "INSERT INTO kept VALUES (hex(randomblob(16)))").bookmark
-        assert bookmark
+        bookmarks = []
+
+        def is_written():
+            bookmark = self.sql.run(self.front_url, "INSERT INTO kept VALUES (hex(randomblob(16)))").bookmark
+            bookmarks.append(bookmark)
+            return bool(bookmark)
+
+        wait_until(is_written, HEAL_S, "a write at the front", self.poll)
+        bookmark = bookmarks[-1]
         for url in self.urls:
             assert self.missing(url, keys, bookmark) == [], f"acknowledged rows are missing at {url}"
             assert self.sql.run(url, "PRAGMA integrity_check", bookmark=bookmark).rows == [["ok"]]

@@ -143,7 +143,7 @@ def test_a_write_into_the_stopped_primarys_file_is_taken_over(harness):
 def test_a_write_into_the_killed_primarys_file_is_taken_over(harness):
     harness.begin("the primary's file is changed after a kill")
     gone = harness.wait_gone(harness.kill(Kill(0, Role.NODE, PRIMARY, 0)))
-    assert write_foreign(harness.cluster.nodes[PRIMARY].directory / "data.db", "foreign")
+    assert write_foreign(harness.cluster.nodes[PRIMARY].directory / "data.db", "foreign", timeout_s=5.0)
     harness.wait_healed(gone)
     harness.checks.epoch, harness.checks.may_diverge = 0, True
     harness.finish()

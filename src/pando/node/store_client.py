@@ -8,6 +8,7 @@ OutcomeUnknown. Not here: reads (`pando.sql.service`), HTTP.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ from pando.store.requests import Request
 from pando.types import Role
 
 NO_TOPOLOGY = wire.Topology(node="", role="", epoch=0, primary_url="", ready=False, reason="the store is starting")
+_SOON_S = 0.1
+"""How long a write waits for a link that is being opened: a primary that is there answers within that."""
 _HOPS_MAX = 8
 """Replicas of replicas that are followed on the way to the primary."""
 
@@ -125,12 +128,21 @@ class NodeStoreClient:
 
         Raises PrimaryUnavailable if nothing was sent, OutcomeUnknown, what it refused.
         """
-        writer = self._writer
+        writer = self._writer or await self._writer_soon()
         if writer is None:
             raise PrimaryUnavailable(f"writes are not possible now: {self.primary_reason}; nothing was done")
         message = wire.Run(writer.next_id(), database, session, tuple(requests), durability, read_only)
         ran: wire.Ran = await writer.ask(message, _read_lost if read_only else _write_lost)
         return ran
+
+    async def _writer_soon(self) -> AskedLink | None:
+        """Try the primary once more now, not after the pause: it may have come back a moment ago."""
+        keeper = self._own if self.is_primary else self._peer
+        if keeper is not None:
+            keeper.wake()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.until(lambda: self._writer is not None), _SOON_S)
+        return self._writer
 
     def end_session(self, session: int) -> None:
         """Roll back and forget a session on the primary."""
