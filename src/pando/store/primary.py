@@ -265,7 +265,7 @@ class PrimaryDatabase:
             self.writer.stop(ending)
             self.waiters.refuse_all(ending)
             await self.writer.hold()  # what ran when it was stopped by somebody else
-            is_settled = self.history.is_settled and not self.history.is_behind()
+            is_settled = not self.writer.has_failed and self.history.is_settled and not self.history.is_behind()
             await self.checkpointer.close(keep_wal=not is_settled)
             await asyncio.get_running_loop().run_in_executor(self._context.executor, self._close_blocking, is_settled)
         finally:

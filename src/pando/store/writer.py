@@ -251,7 +251,13 @@ class Writer:
         """The moment to pin a position: all is durable, or will not be."""
         if self.stopped is not None or self._settling.fault is not None:
             return not (self._is_busy or self._settling.is_syncing)
-        return self._is_free() and self._settling.is_settled and not self._history.is_behind()
+        if not (self._is_free() and self._settling.is_settled):
+            return False
+        try:
+            return not self._history.is_behind()
+        except StorageError as error:
+            self._fail(error)
+            return True
 
     def _turn(self) -> None:
         self._is_scheduled = False
@@ -506,7 +512,7 @@ class Writer:
         """Something became durable, or will not be."""
         if self.stopped is not None:
             self._wake_holders()
-        elif self._queue or self._holds or self._settling.fault is not None:
+        elif self._queue or self._session or self._holds or self._settling.fault is not None:
             self._schedule()
 
     def _wake_holders(self) -> None:

@@ -1,8 +1,11 @@
 """Whatever fails on the way to the disk: one answer each, nothing acknowledged that is not durable, and it goes on."""
 
 import asyncio
+import dataclasses
 import errno
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from store_kit import Node, image_of, opened_primary, run, sql, wait_until
@@ -304,3 +307,62 @@ def test_an_unexpected_failure_answers_everybody_and_asks_to_be_reopened(node):
             assert await db.rows("SELECT count(*) FROM t") == [(5,)]
 
     run(scenario())
+
+
+def test_a_session_that_was_to_end_during_a_fault_ends_after_it(node):
+    async def scenario():
+        async with opened_primary(node, retry_s=RETRY_S) as db:
+            await db.ask(sql("CREATE TABLE t (v)"))
+            node.fs.hook = fail("write")
+            answer = await db.send(insert(1), sql("BEGIN"), insert("open"), session=3)
+            assert isinstance(answer, StorageError)
+            refused = await db.send(insert("more"), session=3)
+            assert isinstance(refused, StorageError)
+            db.database.end_session((1, 3))
+            node.fs.hook = None
+            await healed(db)
+            await wait_until(lambda: db.database.writer._session is None)
+            assert await db.rows("SELECT v FROM t") == [(1,)]
+            db.assert_one_answer_each()
+
+    run(scenario())
+
+
+def test_a_wal_index_that_cannot_be_read_stops_the_database_for_recovery(node):
+    async def scenario():
+        async with opened_primary(node) as db:
+            await db.ask(sql("CREATE TABLE t (v)"))
+
+            def refuse():
+                raise StorageError("the index of the WAL cannot be read")
+
+            db.database._raw.read_state = refuse
+            await asyncio.wait_for(db.database.writer.hold(), 5)
+            db.database.writer.release()
+            assert db.database.must_reopen
+            assert isinstance(await db.send(insert(1)), StorageError)
+        async with opened_primary(node) as db:
+            await db.ask(insert(1))
+            assert db.database.position.epoch == 1
+
+    run(scenario())
+
+
+def test_fsyncs_use_their_own_threads_where_there_are_some(tmp_path):
+    pool = ThreadPoolExecutor(1, thread_name_prefix="fsync")
+    node = Node(tmp_path / "node", fs=FlakyFileSystem())
+    node.context = dataclasses.replace(node.context, sync_executor=pool)
+    names = set()
+
+    async def scenario():
+        async with opened_primary(node, group_max=4) as db:
+            await db.ask(sql("CREATE TABLE t (v)"))
+            node.fs.hook = lambda operation, path: (
+                operation == "fdatasync" and names.add(threading.current_thread().name)
+            )
+            assert all([isinstance(await answer, Ran) for answer in many(db, 60)])
+
+    run(scenario())
+    assert any(operation == "fdatasync" and name.startswith("fsync") for operation, name in names)
+    node.close()
+    pool.shutdown()
