@@ -357,9 +357,7 @@ def test_fsyncs_use_their_own_threads_where_there_are_some(tmp_path):
     async def scenario():
         async with opened_primary(node, group_max=4) as db:
             await db.ask(sql("CREATE TABLE t (v)"))
-            node.fs.hook = lambda operation, path: (
-                operation == "fdatasync" and names.add(threading.current_thread().name)
-            )
+            node.fs.hook = lambda operation, path: names.add((operation, threading.current_thread().name))
             assert all([isinstance(await answer, Ran) for answer in many(db, 60)])
 
     run(scenario())
