@@ -54,10 +54,7 @@ def new_replica(table: Bench, size_bytes: int) -> dict[str, Any]:
 
 def memory_mb(node: Node) -> dict[str, float]:
     """Proportional memory (PSS) of the processes of a node, in MB."""
-    pids = node.pids()
-    named = {name: pid for name, pid in pids.items() if name != "web"}
-    named.update({f"web-{index}": pid for index, pid in enumerate(pids["web"])})
-    found = {name: _pss_kb(pid) / 1024 for name, pid in named.items()}
+    found = {name: _pss_kb(pid) / 1024 for name, pid in node.pids().items()}
     return {**{name: round(value, 1) for name, value in found.items()}, "total": round(sum(found.values()), 1)}
 
 
