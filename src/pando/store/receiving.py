@@ -114,6 +114,7 @@ class Upstream:
         self._syncs: list[asyncio.Future[None]] = []
         self.reason = "the applier has not started yet"
         self._told_ready = False
+        self._told_reason = ""
 
     # -- what others ask --
 
@@ -205,9 +206,15 @@ class Upstream:
             self._end_syncs()
         if machine.knows_all and not self._downstream.knows_all:
             self._downstream.list_completed()
-        if self.is_ready != self._told_ready:
-            self._told_ready = self.is_ready
-            self.reason = "" if self._told_ready else self.reason
+        self._tell_state()
+
+    def _tell_state(self) -> None:
+        """Say when it can serve, or why it cannot, if that has changed."""
+        is_ready = self.is_ready
+        if is_ready and not self._told_ready:
+            self.reason = ""
+        if (is_ready, self.reason) != (self._told_ready, self._told_reason):
+            self._told_ready, self._told_reason = is_ready, self.reason
             self._on_change()
 
     def _end_syncs(self) -> None:
@@ -246,6 +253,7 @@ class Upstream:
 
     def _up(self, link: Link) -> None:
         if self._link is link and self._machine is not None:
+            self.reason = "fetching from the upstream"
             self.do(self._machine.link_up(self._now()))
 
     def _down(self, reason: str) -> None:

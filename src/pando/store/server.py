@@ -261,12 +261,13 @@ class StoreServer:
             self.upstream.applier_says(notice)
 
     def _applier_came(self) -> None:
+        if self.upstream is not None:
+            self._reason = ""  # from here on the upstream says why not
         self.push_topology()
         for database in self.catalog.opened():
             if isinstance(database, ReplicaDatabase):
                 self._background(self._reopen(database))
         if self.upstream is not None:
-            self._reason = ""
             self.upstream.start()
         elif self.catalog.get(DEFAULT_DATABASE) is None:
             self._background(self._open_default())
