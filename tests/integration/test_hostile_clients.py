@@ -424,11 +424,13 @@ def hold_open(cluster, url, first_bytes):
         return answers
 
 
+@pytest.mark.full
 def test_10000_idle_connections(cluster, url, many_files):
     for answer in hold_open(cluster, url, b""):
         answer.require_error(503, "OVERLOADED", retryable=True)
 
 
+@pytest.mark.full
 def test_10000_connections_in_the_middle_of_a_body(cluster, token, many_files):
     """None can be told from a slow client here: new ones may be refused, but with a clear answer, and not for long."""
     url = cluster.node_urls[1]
