@@ -40,6 +40,7 @@ def shared(tmp_path_factory):
         yield made
 
 
+@pytest.mark.full
 def test_a_few_cycles(tmp_path):
     seed = int(os.environ.get("PANDO_CRASH_SEED", "4"))
     with make_harness(tmp_path, seed) as harness:
