@@ -8,6 +8,7 @@ here: when to capture.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from pando import limits
@@ -19,7 +20,7 @@ from pando.store.rawfile import RawFile, WalState
 from pando.store.walscan import FramesLost, WalPages, WalTail
 from pando.types import TXID, Checksum, Epoch, Pgno, Position, lock_pgno
 
-_SCAN_TRIES = 5
+_SCAN_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,17 @@ class Capture:
     """Follows the WAL of one database on its primary. One thread at a time."""
 
     def __init__(
-        self, *, raw: RawFile, checksums: PageChecksums, entry_bytes_max: int = limits.ENTRY_PAGES_BYTES_MAX
+        self,
+        *,
+        raw: RawFile,
+        checksums: PageChecksums,
+        keep_others_out: Callable[[], AbstractContextManager[object]] = nullcontext,
+        entry_bytes_max: int = limits.ENTRY_PAGES_BYTES_MAX,
     ) -> None:
+        """`keep_others_out` takes SQLite's write lock for as long as the context lasts; raises StorageError."""
         self._raw = raw
         self._checksums = checksums
+        self._keep_others_out = keep_others_out
         self._entry_bytes_max = entry_bytes_max
         self._tail = WalTail(raw)
         self.commits = 0
@@ -139,29 +147,36 @@ class Capture:
         return NewBase(Position(epoch=step.epoch, txid=step.txid, checksum=checksums.rolling), reason)
 
     def _take_by_scan(self, step: Step) -> tuple[WalState, LogEntry | NewBase | None]:
-        """Compare every page with its checksum; what differs is the change."""
+        """Compare every page with its checksum; what differs is the change. If others keep on writing, they wait."""
+        for number in range(_SCAN_TRIES):
+            with nullcontext() if number == 0 else self._keep_others_out():
+                found = self._scan(step)
+            if found is not None:
+                return found
+        raise StorageError(f"another program keeps on writing {self._raw.path}; stop it")
+
+    def _scan(self, step: Step) -> tuple[WalState, LogEntry | NewBase | None] | None:
+        """Compare once; None if somebody committed meanwhile: what was read may be a mixture."""
         raw = self._raw
-        for _ in range(_SCAN_TRIES):
-            state = raw.read_state()
-            if state is None:
-                break
-            page_count = state.page_count if state.frames else raw.file_pages
-            try:
-                visible = WalPages(raw, state)
-                found = scan_pages(visible.read, page_count, raw.page_size)
-                changed = self._checksums.differing(found, most=max(page_count, 1))
-                is_large = len(changed) * raw.page_size > self._entry_bytes_max
-                pages = {} if is_large else {pgno: visible.read(pgno) for pgno in changed if pgno <= page_count}
-            except FramesLost:
-                continue
-            if raw.read_state() != state:
-                continue  # somebody committed meanwhile: what was read may be a mixture
-            if not changed:
-                return state, None
-            if is_large:
-                return state, self._rebase(found, step, "another program has changed most of the database")
-            return state, encode_commit(pages, page_count, raw=raw, checksums=self._checksums, step=step)
-        raise StorageError(f"another program keeps on writing {raw.path}; stop it")
+        state = raw.read_state()
+        if state is None:
+            return None
+        page_count = state.page_count if state.frames else raw.file_pages
+        try:
+            visible = WalPages(raw, state)
+            found = scan_pages(visible.read, page_count, raw.page_size)
+            changed = self._checksums.differing(found, most=max(page_count, 1))
+            is_large = len(changed) * raw.page_size > self._entry_bytes_max
+            pages = {} if is_large else {pgno: visible.read(pgno) for pgno in changed if pgno <= page_count}
+        except FramesLost:
+            return None
+        if raw.read_state() != state:
+            return None
+        if not changed:
+            return state, None
+        if is_large:
+            return state, self._rebase(found, step, "another program has changed most of the database")
+        return state, encode_commit(pages, page_count, raw=raw, checksums=self._checksums, step=step)
 
 
 def encode_commit(

@@ -6,14 +6,15 @@ Not here: the message protocol (`pando.store.handlers`), which databases exist (
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import apsw
 
 from pando import limits
-from pando.errors import NotReady, PandoError, StorageError
+from pando.errors import CorruptionError, NotReady, PandoError, StorageError
 from pando.store.capture import Capture
 from pando.store.checkpoints import Checkpointer, close_connection
 from pando.store.commands import Command, SessionKey
@@ -31,7 +32,7 @@ from pando.store.writer import Confirm, Writer, WriterOptions
 from pando.types import TXID, Epoch, Position, format_checksum
 
 _OPEN_BUSY_MS = 2000
-_OPEN_TRIES = 3
+_LOCK_WAIT_MS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,9 @@ def connect_writer(path: str, *, foreign_keys: bool) -> apsw.Connection:
         connection.execute("PRAGMA cache_size=-16384")
         connection.execute(f"PRAGMA journal_size_limit={limits.WAL_KEPT_BYTES_MAX}")
         harden(connection)
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        connection.close(force=True)
+        raise CorruptionError(f"{path} cannot be read as a SQLite database: {error}") from error
     except apsw.Error as error:
         connection.close(force=True)
         raise StorageError(f"cannot open {path}: {error}") from error
@@ -88,12 +92,9 @@ class PrimaryDatabase:
         slot: Slot,
         confirm: Confirm,
         on_durable: Callable[[str, LogEntry], None],
-        connection: apsw.Connection,
         on_new_base: Callable[[str, Position], None] = _ignore_base,
     ) -> None:
-        """`connection` is one of `connect_writer`; the database closes it. `on_new_base`: a position that no entry
-        leads to.
-        """
+        """`on_new_base` hears of a position that no entry leads to."""
         self.name = name
         self.path = opened.path
         self.slot = slot
@@ -106,8 +107,8 @@ class PrimaryDatabase:
         self.last_used = context.clock.monotonic()
         self._on_new_base = on_new_base
         self._is_closed = False
-        self._connection = connection
-        capture = Capture(raw=opened.raw, checksums=opened.checksums)
+        connection = self._connection = opened.connection
+        capture = Capture(raw=opened.raw, checksums=opened.checksums, keep_others_out=self._keep_others_out)
         capture.start(opened.wal.salts, opened.wal.frames)
         capture.is_behind()  # from here on commits are counted
         self.history = History(
@@ -156,22 +157,14 @@ class PrimaryDatabase:
         on_new_base: Callable[[str, Position], None] = _ignore_base,
     ) -> PrimaryDatabase:
         """Recover file, WAL and log to one position, then open the writer. Raises PandoError."""
-        run = asyncio.get_running_loop().run_in_executor
-        for _ in range(_OPEN_TRIES):
-            opened = await open_checked(name, context)
-            connection = None
-            try:
-                connection = await run(context.executor, _connect, opened.path, options)
-                if opened.raw.is_current():
-                    return cls(
-                        name, context, options, opened, slot, confirm, on_durable, connection, on_new_base=on_new_base
-                    )
-            except BaseException:
-                _abandon(opened, connection)
-                raise
-            # Another program was the last to close the file, and took the WAL with it that we have just read.
-            _abandon(opened, connection)
-        raise NotReady(f"another program keeps on opening and closing {name!r}; end it, or try again")
+        opened = await open_checked(name, context, partial(connect_writer, foreign_keys=options.foreign_keys))
+        try:
+            return cls(name, context, options, opened, slot, confirm, on_durable, on_new_base=on_new_base)
+        except BaseException:
+            close_connection(opened.connection, keep_wal=True)
+            opened.raw.close()
+            opened.log.close()
+            raise
 
     @property
     def position(self) -> Position:
@@ -278,6 +271,24 @@ class PrimaryDatabase:
             self._raw.close()
             self.log.close()
 
+    @contextmanager
+    def _keep_others_out(self) -> Iterator[None]:
+        """Hold SQLite's write lock; only while nothing else uses the connection, or with its transaction open."""
+        connection = self._connection
+        if connection.in_transaction:
+            yield
+            return
+        connection.set_busy_timeout(_LOCK_WAIT_MS)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+        except apsw.Error as error:
+            raise StorageError(f"another program keeps {self.path} locked: {error}") from error
+        finally:
+            connection.set_busy_timeout(0)
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
     def _durable(self, entry: LogEntry) -> None:
         self._on_durable(self.name, entry)
         self.waiters.advance(entry.epoch, entry.max_txid)
@@ -287,14 +298,3 @@ class PrimaryDatabase:
         self._on_new_base(self.name, position)
         self.waiters.advance(position.epoch, position.txid)
         self.checkpointer.look()
-
-
-def _connect(path: str, options: PrimaryOptions) -> apsw.Connection:
-    return connect_writer(path, foreign_keys=options.foreign_keys)
-
-
-def _abandon(opened: Opened, connection: apsw.Connection | None) -> None:
-    if connection is not None:
-        close_connection(connection, keep_wal=True)
-    opened.raw.close()
-    opened.log.close()

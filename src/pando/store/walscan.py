@@ -142,15 +142,17 @@ class WalContent(NamedTuple):
     reason: str
 
 
-def read_all_commits(raw: RawFile) -> WalContent:
-    """Read and verify the whole WAL. What SQLite would not take is left out: a torn tail, and all behind damage.
+def read_all_commits(raw: RawFile, state: WalState | None) -> WalContent:
+    """Read and verify the WAL as far as `state` calls it committed, all of it if that is not known.
+
+    What SQLite would not take is left out: a torn tail, and all behind damage.
 
     About 30 us a frame of 4 KiB, and 100 bytes of memory.
     """
     reader = WalReader(raw.pread_wal, page_size=raw.page_size or None, keep_data=False)
     commits: list[WalCommit] = []
     while True:
-        read = reader.read_commits()
+        read = reader.read_commits(frames=None if state is None else state.frames)
         commits += read.commits
         if read.end is not ReadEnd.MORE:
             return WalContent(commits, reader.frames, _SALTS.pack(*reader.salts), read.end, read.reason)

@@ -1,5 +1,7 @@
 """Reading the WAL by its index: what is committed, and nothing else, whatever lies around it."""
 
+from contextlib import contextmanager
+
 import apsw
 import pytest
 from store_kit import Image, read_pages
@@ -197,6 +199,31 @@ def test_frames_that_were_lost_in_a_restart_are_found_by_comparing_all_pages(wri
     assert writer.capture.commits == 1
 
 
+def test_a_comparison_that_others_disturb_is_made_again_without_them(writer, tmp_path):
+    image = writer.image(tmp_path)
+    spill(writer, 30)
+    writer.sql("PRAGMA wal_checkpoint(RESTART)")
+    writer.sql("UPDATE t SET v = 1 WHERE rowid = 3")
+    others = []
+    read_page = writer.raw.read_page
+
+    @contextmanager
+    def keep_others_out():
+        others.append("out")
+        yield
+
+    def disturbed(pgno):
+        if not others:
+            writer.sql("INSERT INTO t VALUES (randomblob(10))")
+        return read_page(pgno)
+
+    writer.raw.read_page = disturbed
+    writer.capture._keep_others_out = keep_others_out
+    image.apply(writer.take())
+    assert others == ["out"]
+    assert image.pages == writer.image(tmp_path).pages
+
+
 def test_commits_that_all_lie_behind_a_restart_need_no_comparison(writer, tmp_path):
     image = writer.image(tmp_path)
     writer.sql("PRAGMA wal_checkpoint(RESTART)")
@@ -260,7 +287,9 @@ def test_the_whole_wal_as_recovery_reads_it(writer, tmp_path):
         states.append(writer.take().post_checksum)
     writer.sql("BEGIN")
     spill(writer, 50)
-    content = read_all_commits(writer.raw)
+    content = read_all_commits(writer.raw, writer.raw.read_state())
+    assert content.frames == writer.capture.wal_frames
+    content = read_all_commits(writer.raw, None)
     assert content.frames == writer.capture.wal_frames
     assert content.end is ReadEnd.TORN_TAIL
     scan = scan_database(writer.raw)
@@ -284,7 +313,7 @@ def test_growth_that_no_frame_holds_is_read_as_sqlite_reads_it(tmp_path):
     writer.capture._add_growth(pages, state)
     assert set(pages) == set(image.pages)
     replay = Replay(writer.raw, PageChecksums())
-    for commit in read_all_commits(writer.raw).commits:
+    for commit in read_all_commits(writer.raw, state).commits:
         last = replay.apply(commit)
     assert last == image.checksum
     writer.close()

@@ -3,10 +3,26 @@
 import asyncio
 
 import pytest
-from store_kit import Node, check_copy, foreign, foreign_shell, image_of, opened_primary, run, sql, wait_until
+from store_kit import (
+    Image,
+    Node,
+    check_copy,
+    copy_database,
+    foreign,
+    foreign_shell,
+    image_of,
+    opened_primary,
+    read_pages,
+    run,
+    sql,
+    wait_until,
+)
 
+from pando.store import primary
 from pando.store.history import ANY_TABLE
 from pando.store.protocol import Ran
+from pando.wal import decode_header
+from pando.wal.format import encode_frame
 
 pytestmark = pytest.mark.slow  # each test starts a process
 
@@ -160,24 +176,24 @@ def test_a_foreign_write_while_the_database_is_closed_begins_a_new_history(node,
     run(scenario())
 
 
-def test_the_last_foreign_program_takes_the_wal_away_while_the_database_is_being_opened(node, tmp_path):
+def test_the_last_foreign_program_takes_the_wal_away_while_the_database_is_being_opened(node, tmp_path, monkeypatch):
     async def scenario():
         async with opened_primary(node) as db:
             await begin(db, tmp_path)
             before = db.database.position
         path = node.layout.database("data")
-        taken = []
-        connect = node.context.executor.submit
+        connects = []
+        connect = primary.connect_writer
 
-        def submit(work, *args):
-            if work.__name__ == "_connect" and not taken:
-                taken.append(work)
+        def late(*args, **named):
+            if not connects:
                 foreign(path, "SELECT count(*) FROM t")  # opens, and as the last one to close removes the WAL
-            return connect(work, *args)
+            connects.append(args)
+            return connect(*args, **named)
 
-        node.context.executor.submit = submit
+        monkeypatch.setattr(primary, "connect_writer", late)
         async with opened_primary(node) as db:
-            assert taken
+            assert len(connects) == 2
             assert db.database.position == before
             image = image_of(db.database, tmp_path)
             await db.ask(sql("INSERT INTO t (v) VALUES ('ours')"))
@@ -185,6 +201,59 @@ def test_the_last_foreign_program_takes_the_wal_away_while_the_database_is_being
             await follow(db, image, tmp_path)
 
     run(scenario())
+
+
+def add_frames(raw, pages, page_count):
+    """Write one more commit behind the WAL as SQLite would, without a word to the WAL index."""
+    header = decode_header(raw.pread_wal(0, 32))
+    state = raw.read_state()
+    data, checksum = b"", state.checksum
+    for number, (pgno, page) in enumerate(pages, start=1):
+        commit = page_count if number == len(pages) else 0
+        frame, checksum = encode_frame(checksum, pgno, commit, page, salts=header.salts, big_endian=header.big_endian)
+        data += frame
+    offset = 32 + state.frames * (24 + raw.page_size)
+    with open(raw.path + "-wal", "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def test_a_commit_that_a_kill_kept_out_of_the_wal_index_counts_only_when_sqlite_counts_it(node, tmp_path):
+    """A reader of another process outlives the store and keeps the index."""
+
+    async def scenario():
+        async with opened_primary(node) as db:
+            await begin(db, tmp_path)
+            with foreign_shell(db.database.path) as shell:
+                shell("SELECT count(*) FROM t")
+                raw, position = db.database._raw, db.database.position
+                page = bytearray(image_of(db.database, tmp_path).pages[2])
+                page[-20:] = b"x" * 20
+                add_frames(raw, [(2, bytes(page))], raw.page_count)
+                db.database.writer.has_failed = True  # closes without a checkpoint, as a kill would
+                await db.database.close()
+                async with opened_primary(node) as again:
+                    assert again.database.position == position
+                    image = image_of_shown(shell, again, tmp_path)
+                    assert image.checksum == position.checksum
+                    await again.ask(sql("INSERT INTO t (v) VALUES ('ours')"))
+                    await asyncio.sleep(0)
+                    assert len(again.entries) == 1
+                    image.apply(again.entries[0])
+                    assert image.pages == image_of(again.database, tmp_path).pages
+        async with opened_primary(node) as db:
+            assert db.database.position.epoch == 1
+
+    run(scenario())
+
+
+def image_of_shown(shell, db, directory):
+    """What a process with the living index sees: the copy's WAL is cut to the committed frames."""
+    path = copy_database(db.database, directory)
+    raw = db.database._raw
+    wal = path.with_name("copy.db-wal")
+    wal.write_bytes(wal.read_bytes()[: 32 + raw.read_state().frames * (24 + raw.page_size)])
+    return Image(*read_pages(path))
 
 
 def test_a_writer_waits_for_a_foreign_write_lock(node):
@@ -232,9 +301,11 @@ def test_two_programs_write_at_the_same_time(node, tmp_path, seed):
             while not writing.done():
                 number += 1
                 await db.send(sql("INSERT INTO t (v) VALUES (?)", number))
+                await asyncio.sleep(0)  # an answer may be there at once
                 if number % 50 == 0:
                     await db.database.checkpointer.finish()
             await writing
+            assert db.database.writer.trouble is None
             db.database.tick(node.clock.monotonic())
             await follow(db, image, tmp_path)
             assert (await db.rows("SELECT count(*) FROM t WHERE v = 'foreign'")) == [(300,)]
