@@ -32,6 +32,22 @@ BODY_SIZES: Final = (0, 30, 300, 3_000, 20_000)
 BATCH_ROWS: Final = 10
 INTERACTIVE_ROWS_MAX: Final = 4
 PAUSE_AFTER_FAILURE_S: Final = 0.02
+LARGE_ROWS: Final = 200
+LARGE_INSERT: Final = """
+WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row WHERE n < ?)
+INSERT INTO kept SELECT ? || '-' || n, ?, ?, randomblob(abs(random()) % 40000) FROM row"""
+"""Some 4 MB in one statement: far more than a commit has otherwise."""
+UPKEEP: Final = (
+    "VACUUM",
+    "REINDEX",
+    "ANALYZE",
+    "CREATE INDEX IF NOT EXISTS kept_by_size ON kept (length(body))",
+    "DROP INDEX IF EXISTS kept_by_size",
+    "CREATE TABLE IF NOT EXISTS passing (a, b)",
+    "DROP TABLE IF EXISTS passing",
+    "PRAGMA incremental_vacuum",
+)
+UPKEEP_SHARE: Final = 0.01
 QUORUM_SHARE: Final = 0.1
 ABANDON_SHARE: Final = 0.1
 """Interactive transactions that are rolled back by their client."""
@@ -85,8 +101,10 @@ class Writer:
         """Write until told to stop."""
         with self._client:
             while not self._world.stopping.is_set():
-                way = self._rng.choices((self._single, self._batch, self._interactive), (6, 3, 2))[0]
-                group, fate = way()
+                if self._rng.random() < UPKEEP_SHARE:
+                    self._upkeep()
+                ways = (self._single, self._batch, self._interactive, self._large)
+                group, fate = self._rng.choices(ways, (50, 25, 20, 2))[0]()
                 self._world.ledger.settle(group, fate)
                 if fate is not Fate.DONE:
                     self._world.stopping.wait(PAUSE_AFTER_FAILURE_S)
@@ -112,6 +130,15 @@ class Writer:
         group = self._world.ledger.begin(BATCH_ROWS)
         rows = [self._row(group, number) for number in range(group.size)]
         return group, self._send(self._url(), [transaction(rows), CLOSE], self._headers())
+
+    def _large(self) -> tuple[Group, Fate]:
+        group = self._world.ledger.begin(LARGE_ROWS)
+        request = execute(LARGE_INSERT, LARGE_ROWS, group.name, group.name, group.cycle)
+        return group, self._send(self._url(), [request, CLOSE], self._headers())
+
+    def _upkeep(self) -> None:
+        """Change the schema, or move many pages; what becomes of it shows in the bytes of the nodes."""
+        self._send(self._url(), [execute(self._rng.choice(UPKEEP)), CLOSE], {})
 
     def _send(self, url: str, requests: list[Json], headers: dict[str, str]) -> Fate:
         try:

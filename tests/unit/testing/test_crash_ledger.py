@@ -87,6 +87,7 @@ def test_a_seed_gives_a_plan_that_kills_everything_once_to_begin_with():
     assert {cycle[0].role for cycle in plan[: len(Role)]} == set(Role)
     assert {len(cycle) for cycle in plan} == {1, 2}
     assert {kill.node for cycle in plan for kill in cycle} == set(range(NODES))
+    assert 0 not in {kill.node for cycle in plan for kill in cycle if kill.role is Role.WIPE}
 
 
 def test_errors_of_a_batch_are_found_in_its_steps():
