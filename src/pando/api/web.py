@@ -24,6 +24,7 @@ from pando.api.app import App
 from pando.api.baton_forwarder import BatonForwarder
 from pando.api.cluster import ClusterServices, cluster_routes
 from pando.api.pipeline import PipelineHandler
+from pando.api.prompt import PATHS, PromptReads
 from pando.api.transfers import Transfers
 from pando.api.websocket import WebSocketHandler
 from pando.clock import SystemClock, random_bytes
@@ -115,7 +116,7 @@ class _WebProcess:
             )
             app = App(cluster_routes(self._services(store, gate)), self._log, lambda: store.reason)
             tasks = [
-                loop.create_task(self._serve_sql(app, store)),
+                loop.create_task(self._serve_sql(app, store, gate)),
                 loop.create_task(_every(SWEEP_S, lambda: gate.sweep(loop.time()))),
                 loop.create_task(_every(1.0, self._sweep_streams)),
             ]
@@ -156,7 +157,7 @@ class _WebProcess:
             is_open=lambda: self._service is not None,
         )
 
-    async def _serve_sql(self, app: App, store: NodeStoreClient) -> None:
+    async def _serve_sql(self, app: App, store: NodeStoreClient, gate: Gate) -> None:
         """Open the SQL routes once the store has said who the node is."""
         await store.until(lambda: bool(store.topology.node))
         settings = self._runtime.settings
@@ -179,6 +180,7 @@ class _WebProcess:
             forwarder=BatonForwarder(store, self._runtime.web_socket),
             body_bytes_max=settings.body_size_max,
         )
+        gate.prompts = dict.fromkeys(PATHS, PromptReads(self._service, self._auth.authenticate))
         app.websocket = WebSocketHandler(self._service, self._auth.authenticate, self._log)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -1,13 +1,18 @@
 """The HTTP server's protocol class: uvicorn's, with a gate in front.
 
 The gate hands link upgrades over to the store, bounds open connections, and ends those that never finish a request
-header. What it costs a normal request is two comparisons. Not here: requests and answers.
+header. What it costs a normal request is two comparisons.
+
+A request that came in whole, in one piece, on a connection with nothing else under way is offered to `Gate.prompts`:
+what can be answered without waiting goes out within the same call, without task, scope and events, which are most of
+what a short request costs. Everything else, and what is declined, takes uvicorn's way. Not here: requests and answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -26,6 +31,8 @@ HEAD_S: Final = 30.0
 BODY_PAUSE_S: Final = 60.0
 """A connection that has sent nothing of an unfinished request body for so long is closed (as the front has it)."""
 SWEEP_S: Final = 5.0
+PROMPTS_MAX: Final = 16
+"""Requests in one piece of data that are answered at once; who sends more of them ahead has to wait for others."""
 CROWDED_SCAN_S: Final = 0.05
 """Least time between two searches for idle connections; each looks at every connection."""
 _STATUS_LINE: Final = b"HTTP/1.1 "
@@ -70,6 +77,11 @@ _NO_STORE: Final = plain_answer(
 )
 
 
+RequestHeaders = list[tuple[bytes, bytes]]
+Prompt = Callable[[RequestHeaders, bytes], tuple[bytes, bytes] | None]
+"""Gets headers and body of a request; gives header lines and body of an answer with status 200, None to decline."""
+
+
 class Gate:
     """What the connections of one web process share."""
 
@@ -78,11 +90,15 @@ class Gate:
         self._connections_max = connections_max
         self._giver = giver
         self._log = log
-        self._keep_alive_s = keep_alive_s
         self._idle: deque[tuple[float, NodeProtocol]] = deque()
         self._scanned_at = 0.0
         self._refused = 0
+        self.keep_alive_s = keep_alive_s
         self.connections: set[Any] = set()
+        self.prompts: dict[bytes, Prompt] = {}
+        """What answers at once, by the path of POST requests."""
+        self._default_headers: RequestHeaders | None = None
+        self._head = b""
 
     def opened(self, connection: NodeProtocol, connections: set[Any], now: float) -> bool:
         """Take note of a new connection; False: there is no room, it is closed already."""
@@ -101,7 +117,7 @@ class Gate:
         for _ in range(2):
             while self._idle:
                 since, connection = self._idle.popleft()
-                if connection.idle_since(self._keep_alive_s) == since and not connection.transport.is_closing():
+                if connection.idle_since(self.keep_alive_s) == since and not connection.transport.is_closing():
                     return connection
             if now - self._scanned_at < CROWDED_SCAN_S:
                 return None
@@ -113,7 +129,7 @@ class Gate:
         self._scanned_at = now
         found = []
         for connection in self.connections:
-            since = connection.idle_since(self._keep_alive_s)
+            since = connection.idle_since(self.keep_alive_s)
             if since is not None and connection is not newest:
                 found.append((since, connection))
         found.sort(key=_first)
@@ -124,11 +140,20 @@ class Gate:
         for connection in list(self.connections):
             if connection.waits_too_long(now):
                 connection.dismiss(_TOO_SLOW)
+            elif connection.has_idled(now):
+                connection.transport.close()
         if self._refused:
             self._log.emit(
                 "web.connections_full", open=len(self.connections), limit=self._connections_max, closed=self._refused
             )
             self._refused = 0
+
+    def head(self, default_headers: RequestHeaders) -> bytes:
+        """Give the beginning of an answer; uvicorn makes the list of default headers anew each second."""
+        if default_headers is not self._default_headers:
+            self._default_headers = default_headers
+            self._head = b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in default_headers)
+        return self._head
 
     def hand_over(self, connection: NodeProtocol, data: bytes) -> None:
         """Give a link's connection to the store."""
@@ -194,6 +219,11 @@ class JoiningTransport:
         else:
             self._transport.write(data)
 
+    def write_answer(self, data: bytes) -> None:
+        """Write a whole answer."""
+        self._flush()
+        self._transport.write(data)
+
     def _flush(self) -> None:
         if self._head:
             head, self._head = self._head, b""
@@ -227,6 +257,12 @@ class NodeProtocol(HttpToolsProtocol):
         """When the last bytes of an unfinished body came."""
         self._opened_at = 0.0
         self._waiting_since = 0.0
+        self._offered: list[bytes] | None = None
+        """Body of a request that `Gate.prompts` may answer; never set between two calls of `data_received`."""
+        self._prompts_left = 0
+        self._has_served = False
+        self._answered_at = 0.0
+        """When the last answer went out, if it was a prompt one and nothing came in since."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection was accepted."""
@@ -241,7 +277,11 @@ class NodeProtocol(HttpToolsProtocol):
             data = self._look_for_link(data)
             if not data:
                 return
+        self._prompts_left = PROMPTS_MAX
+        self._answered_at = 0.0
         super().data_received(data)
+        if self._offered is not None:
+            self._take_back()
         if self._is_past_head:
             self._head_bytes = 0
             self._is_past_head = self._is_in_body
@@ -255,12 +295,59 @@ class NodeProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._is_past_head = self._is_in_body = True
-        super().on_headers_complete()
+        if self.url in self.gate.prompts and self._may_be_prompt():
+            self._offered = []
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        if self._offered is not None:
+            self._offered.append(body)
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
         self._is_in_body = False
+        if self._offered is not None:
+            if self._answer_at_once(b"".join(self._offered)):
+                self._offered = None
+                return
+            self._take_back()
         super().on_message_complete()
+
+    def _may_be_prompt(self) -> bool:
+        parser = self.parser
+        return (
+            parser.get_method() == b"POST"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and not self._is_in_flight()
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and self._prompts_left > 0
+        )
+
+    def _answer_at_once(self, body: bytes) -> bool:
+        answer = self.gate.prompts[self.url](self.headers, body)
+        if answer is None or self.transport.is_closing():
+            return answer is not None
+        head = self.gate.head(self.server_state.default_headers)
+        self.transport.write_answer(b"%b%b\r\n%b" % (head, *answer))  # type: ignore[attr-defined]
+        self._prompts_left -= 1
+        self._has_served = True
+        self._answered_at = self.loop.time()
+        return True
+
+    def _take_back(self) -> None:
+        """Have uvicorn begin the request that was held back, with what is there of its body."""
+        parts, self._offered = self._offered, None
+        if self.transport.is_closing():
+            return
+        super().on_headers_complete()
+        if parts:
+            super().on_body(b"".join(parts))
 
     def handle_websocket_upgrade(self) -> None:
         """Give the connection to the WebSocket protocol, with its own transport."""
@@ -305,18 +392,26 @@ class NodeProtocol(HttpToolsProtocol):
         timer = self.timeout_keep_alive_task
         if timer is not None:
             return timer.when() - keep_alive_s
-        return self._waiting_since or self._opened_at
+        return self._answered_at or self._waiting_since or self._opened_at
 
     def waits_too_long(self, now: float) -> bool:
         """Tell whether a request has been on its way for too long; to be asked regularly."""
         if self._is_in_flight() and self._waits_for_body() and now - self._body_at > BODY_PAUSE_S:
             return True
-        if self._is_in_flight() or self.timeout_keep_alive_task is not None or self.transport.is_closing():
+        if self._is_in_flight() or self._has_answered() or self.transport.is_closing():
             self._waiting_since = 0.0
             return False
         if not self._waiting_since:
-            self._waiting_since = self._opened_at if self.cycle is None else now
+            self._waiting_since = now if self._has_served or self.cycle is not None else self._opened_at
         return now - self._waiting_since > HEAD_S
+
+    def _has_answered(self) -> bool:
+        """Tell whether the connection is between two requests."""
+        return self._answered_at > 0 or self.timeout_keep_alive_task is not None
+
+    def has_idled(self, now: float) -> bool:
+        """Tell whether a connection is to be closed that uvicorn's own timer does not watch."""
+        return 0 < self._answered_at < now - self.gate.keep_alive_s
 
     def dismiss(self, answer: bytes) -> None:
         """Say why, and close."""

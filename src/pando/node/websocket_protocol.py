@@ -82,6 +82,10 @@ class NodeWebSocket(WebSocketsSansIOProtocol):
         """Its request is complete."""
         return False
 
+    def has_idled(self, _now: float) -> bool:
+        """Pings find out whether it is still there."""
+        return False
+
 
 def keep_alive(connection: socket.socket | None) -> None:
     """Have the kernel ask now and then whether the peer is still there."""

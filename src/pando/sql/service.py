@@ -30,7 +30,7 @@ from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.answers import encode_answer, encode_failure, encode_stateless
 from pando.sql.batons import Baton
 from pando.sql.freshness import SESSION, Freshness, Level, Seen, Where, decide
-from pando.sql.messages import PipelineBody
+from pando.sql.messages import CloseRequest, ExecuteRequest, PipelineBody
 from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan, make_plan
 from pando.sql.readers import DatabaseReads, Held, Reader, ReadPool, Watch, too_slow
@@ -69,6 +69,9 @@ class Answer:
 
 
 _LOSING_CODES: Final = frozenset({TransactionTimeout.code, TransactionBusy.code})
+
+_AT_ONCE: Final = frozenset({ExecuteRequest, CloseRequest})
+"""What `answer_at_once` looks into."""
 
 _Done = tuple[list[Result], Bookmark | None]
 
@@ -117,6 +120,30 @@ class SqlService:
         slots, baton, bookmark = await self._answer(pipeline, call)
         txid = None if bookmark is None else int(bookmark.txid)
         return Answer(encode_answer(slots, baton=baton, base_url=self._base_url, txid=txid), bookmark)
+
+    def answer_at_once(self, pipeline: PipelineBody, call: Call) -> Answer | None:
+        """Answer a pipeline of short reads on this node without waiting for anything; None: use `answer`.
+
+        Nothing that cannot be run twice is run. Raises HranaProtocolError and the errors of the node.
+        """
+        if pipeline.baton is not None or call.freshness is not SESSION or self._own_writes:
+            return None
+        reads = self._pool.ready(call.database)
+        if reads is None or any(type(wire) not in _AT_ONCE for wire in pipeline.requests):
+            return None
+        plan = make_plan(pipeline, None, _no_stream)
+        requests, slot = plan.requests, reads.opened.slot
+        wanted = call.bookmark
+        if plan.min_txid or (wanted is not None and not _is_visible(wanted, call, self._positions.visible(slot))):
+            return None
+        if nature_of(requests, reads.inline.statements) is not Nature.READS or self._is_slow(requests):
+            return None
+        results = self._inline(reads.inline, requests)
+        if results is None:
+            return None
+        bookmark = self._bookmark(call.database, slot) if requests else None
+        txid = None if bookmark is None else int(bookmark.txid)
+        return Answer(encode_answer(plan.merge(results), baton=None, base_url=self._base_url, txid=txid), bookmark)
 
     async def answer_stateless(self, pipeline: PipelineBody, call: Call) -> tuple[Answer, Failure | None]:
         """Run a request of Hrana 1 over HTTP; a failure of a statement is given beside its JSON. Raises as `answer`."""
@@ -478,6 +505,16 @@ class SqlService:
             raise StreamExpired("The connection to the primary was lost and the transaction with it; begin it again")
         stream.is_open, stream.link_generation = True, generation
         return stream
+
+
+def _no_stream() -> Stream:
+    invariant(False, "a pipeline that is answered at once needs no stream")
+    raise AssertionError
+
+
+def _is_visible(bookmark: Bookmark, call: Call, visible: tuple[int, int]) -> bool:
+    """Tell whether a bookmark asks for nothing that the node does not show."""
+    return bookmark.database != call.database or (int(bookmark.epoch), int(bookmark.txid)) <= visible
 
 
 def _must_be_read_here(plan: Plan, call: Call) -> bool:
