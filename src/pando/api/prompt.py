@@ -14,11 +14,13 @@ from pando.api.pipeline import Headers, Request, read_headers
 from pando.sql.access import Access
 from pando.sql.messages import decode_pipeline
 from pando.sql.service import Call, SqlService
-from pando.types import DEFAULT_DATABASE
+from pando.types import DEFAULT_DATABASE, Bookmark
 
 PATHS: Final = (b"/v2/pipeline", b"/v3/pipeline")
 BODY_BYTES_MAX: Final = 32 * 1024
 """Longer requests are for the ordinary door: reading them takes a while by itself."""
+HEADERS_REMEMBERED_MAX: Final = 1000
+HEADERS_REMEMBERED_BYTES_MAX: Final = 2048
 _DECLINED_HEADERS: Final = frozenset({b"origin", b"cookie", b"pando-durability", b"pando-freshness"})
 
 
@@ -28,6 +30,10 @@ class PromptReads:
     def __init__(self, service: SqlService, authenticate: Callable[[Headers], Access]) -> None:
         self._service = service
         self._authenticate = authenticate
+        self._calls: dict[tuple[tuple[bytes, bytes], ...], Call] = {}
+        """What headers mean, by all of them: clients send the same ones again and again."""
+        self._bookmark: Bookmark | None = None
+        self._lines = b""
 
     def __call__(self, headers: Headers, body: bytes) -> tuple[bytes, bytes] | None:
         """Give header lines and body of an answer with status 200; None: this is for the ordinary door."""
@@ -40,19 +46,37 @@ class PromptReads:
             return None
         if answer is None:
             return None
-        if answer.bookmark is None:
-            return b"content-type: application/json\r\ncontent-length: %d\r\n" % len(answer.body), answer.body
-        bookmark = str(answer.bookmark).encode()
-        lines = b"content-type: application/json\r\npando-bookmark: %b\r\ncontent-length: %d\r\n"
-        return lines % (bookmark, len(answer.body)), answer.body
+        if answer.bookmark is not self._bookmark:
+            self._bookmark, self._lines = answer.bookmark, _lines(answer.bookmark)
+        return self._lines + b"content-length: %d\r\n" % len(answer.body), answer.body
 
     def _call(self, headers: Headers) -> Call | None:
+        access = self._authenticate(headers)  # each time: tokens expire
+        key = tuple(headers)
+        call = self._calls.get(key)
+        if call is not None and call.access is access:
+            return call
         for name, _ in headers:
             if name in _DECLINED_HEADERS:
                 return None
-        request = Request(self._authenticate(headers), "", DEFAULT_DATABASE)
+        request = Request(access, "", DEFAULT_DATABASE)
         read_headers(request, headers, None, database_from_host=False)
         if request.has_hopped:
             return None
-        request.access.check_database(request.database)
-        return Call(request.database, request.access, request.bookmark, caller=request.caller)
+        access.check_database(request.database)
+        call = Call(request.database, access, request.bookmark, caller=request.caller)
+        if call.bookmark is None:
+            self._remember(key, call)
+        return call
+
+    def _remember(self, key: tuple[tuple[bytes, bytes], ...], call: Call) -> None:
+        if sum(len(name) + len(value) for name, value in key) <= HEADERS_REMEMBERED_BYTES_MAX:
+            if len(self._calls) >= HEADERS_REMEMBERED_MAX:
+                del self._calls[next(iter(self._calls))]
+            self._calls[key] = call
+
+
+def _lines(bookmark: Bookmark | None) -> bytes:
+    if bookmark is None:
+        return b"content-type: application/json\r\n"
+    return b"content-type: application/json\r\npando-bookmark: %b\r\n" % str(bookmark).encode()

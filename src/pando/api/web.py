@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -44,6 +45,8 @@ from pando.store.positions import PositionTable
 KEEP_ALIVE_S: Final = 75
 """How long a connection may be idle between two requests; longer than the pools of usual clients keep theirs."""
 BACKLOG: Final = 2048
+GC_ALLOCATIONS: Final = 20_000
+"""Objects between two garbage collections: requests make few cycles, and looking for them costs time each time."""
 STOP_S: Final = 5
 """How long requests may go on after the process was told to stop."""
 
@@ -52,6 +55,9 @@ def main(runtime: Runtime, index: int, count: int) -> None:
     """Be web process `index` of `count`; returns when told to stop by SIGTERM."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _already_handled)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, 20, 50)
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     runner.run(_WebProcess(runtime, index, count).run())
     sys.stderr.flush()

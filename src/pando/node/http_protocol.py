@@ -292,13 +292,27 @@ class NodeProtocol(HttpToolsProtocol):
             if self._head_bytes > HEAD_BYTES_MAX:
                 self.dismiss(_HEAD_TOO_LARGE)
 
+    def on_message_begin(self) -> None:
+        """Called by the parser. What uvicorn does here is put off, since prompt requests do without it."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._is_past_head = self._is_in_body = True
         if self.url in self.gate.prompts and self._may_be_prompt():
             self._offered = []
         else:
-            super().on_headers_complete()
+            self._begin()
+
+    def _begin(self) -> None:
+        """Do what uvicorn does when a message begins, and when its header is complete."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
@@ -345,7 +359,7 @@ class NodeProtocol(HttpToolsProtocol):
         parts, self._offered = self._offered, None
         if self.transport.is_closing():
             return
-        super().on_headers_complete()
+        self._begin()
         if parts:
             super().on_body(b"".join(parts))
 

@@ -304,10 +304,11 @@ def _statement(wire: WireStatement, stored: Mapping[int, str]) -> store.Statemen
 
 
 def _value(wire: WireValue) -> Value:
-    if isinstance(wire, TextValue | FloatValue):
-        return wire.value
-    if isinstance(wire, IntegerValue):
-        return _integer(wire.value, "an integer")
+    kind = type(wire)
+    if kind is IntegerValue:
+        return _integer(wire.value, "an integer")  # type: ignore[union-attr, arg-type]
+    if kind is TextValue or kind is FloatValue:
+        return wire.value  # type: ignore[union-attr]
     if isinstance(wire, BlobValue):
         return decode_base64(wire.base64)
     return None
@@ -317,6 +318,8 @@ _DECIMAL = re.compile(r"[+-]?[0-9]{1,20}")
 
 
 def _integer(text: str, what: str) -> int:
+    if len(text) < 19 and text.isascii() and text.isdigit():  # nearly always: no sign, and surely 64 bits
+        return int(text)
     if not _DECIMAL.fullmatch(text):
         raise HranaProtocolError(f"{what} must be a decimal number in a string, not {text[:40]!r}")
     number = int(text)

@@ -114,6 +114,7 @@ class SqlService:
         self._holding: dict[int, Stream] = {}
         self._attached: dict[int, Stream] = {}
         self._own_writes = OwnWrites()
+        self._last_bookmark: Bookmark | None = None
 
     async def answer(self, pipeline: PipelineBody, call: Call) -> Answer:
         """Run a pipeline. Raises HranaProtocolError, StreamExpired, BatonElsewhere and the errors of the node."""
@@ -129,14 +130,17 @@ class SqlService:
         if pipeline.baton is not None or call.freshness is not SESSION or self._own_writes:
             return None
         reads = self._pool.ready(call.database)
-        if reads is None or any(type(wire) not in _AT_ONCE for wire in pipeline.requests):
+        if reads is None:
             return None
+        for wire in pipeline.requests:
+            if type(wire) not in _AT_ONCE:
+                return None
         plan = make_plan(pipeline, None, _no_stream)
         requests, slot = plan.requests, reads.opened.slot
         wanted = call.bookmark
         if plan.min_txid or (wanted is not None and not _is_visible(wanted, call, self._positions.visible(slot))):
             return None
-        if nature_of(requests, reads.inline.statements) is not Nature.READS or self._is_slow(requests):
+        if nature_of(requests, reads.inline.statements) is not Nature.READS or (self._slow and self._is_slow(requests)):
             return None
         results = self._inline(reads.inline, requests)
         if results is None:
@@ -377,9 +381,10 @@ class SqlService:
         """Run on the event loop; None if the budget was not enough, which is remembered, or a lock was in the way."""
         try:
             results = reader.run(requests, self._clock.monotonic() + self._inline_budget_s)
-            return (
-                None if any(type(result) is Failure and result.code == "SQLITE_BUSY" for result in results) else results
-            )
+            for result in results:
+                if type(result) is Failure and result.code == "SQLITE_BUSY":
+                    return None
+            return results
         except Interrupted as stopped:
             if stopped.limit is not Limit.BUDGET:
                 raise too_slow(stopped) from stopped
@@ -405,7 +410,10 @@ class SqlService:
     def _bookmark(self, database: str, slot: int) -> Bookmark:
         """Name the newest commit that the reads before this moment can have seen."""
         epoch, txid = self._positions.about(slot)
-        return Bookmark(database=database, epoch=Epoch(epoch), txid=TXID(txid))
+        last = self._last_bookmark
+        if last is None or last.txid != txid or last.epoch != epoch or last.database != database:
+            last = self._last_bookmark = Bookmark(database=database, epoch=Epoch(epoch), txid=TXID(txid))
+        return last
 
     async def _read_in_transaction(self, plan: Plan, call: Call, reads: DatabaseReads, nature: Nature) -> _Done:
         """Run BEGIN and reads on a connection of their own; what stays open is kept, or moves to the primary."""
