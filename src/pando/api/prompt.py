@@ -1,19 +1,23 @@
-"""Short reads over POST /v2/pipeline, answered within the call that brought the request.
+"""The plainest pipelines over POST /v2/pipeline, answered with the least ado.
 
-A second door to what `pando.api.pipeline` serves, for the commonest request of all: whatever is not plainly a short
-read that this node may answer now is declined, and goes through the ordinary door, which also tells every error. Not
-here: HTTP itself (`pando.node.http_protocol`), what may be answered at once (`SqlService.answer_at_once`).
+A second door to what `pando.api.pipeline` serves, for the commonest requests of all. Short reads are answered within
+the call that brought the request; writes that leave nothing open wait for the primary, without the scope and events
+of ASGI. Whatever is not plainly one of these is declined, and goes through the ordinary door, which also tells most
+errors. Not here: HTTP itself (`pando.node.http_protocol`), what is plain (`SqlService.answer_at_once`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
-from pando.api.pipeline import Headers, Request, read_headers
+from pando.api.pipeline import Headers, Request, error_response, read_headers
+from pando.errors import InternalError, PandoError
+from pando.log import EventLog
+from pando.node.http_protocol import WholeAnswer
 from pando.sql.access import Access
 from pando.sql.messages import decode_pipeline
-from pando.sql.service import Call, SqlService
+from pando.sql.service import Answer, Call, SqlService
 from pando.types import DEFAULT_DATABASE, Bookmark
 
 PATHS: Final = (b"/v2/pipeline", b"/v3/pipeline")
@@ -21,22 +25,23 @@ BODY_BYTES_MAX: Final = 32 * 1024
 """Longer requests are for the ordinary door: reading them takes a while by itself."""
 HEADERS_REMEMBERED_MAX: Final = 1000
 HEADERS_REMEMBERED_BYTES_MAX: Final = 2048
-_DECLINED_HEADERS: Final = frozenset({b"origin", b"cookie", b"pando-durability", b"pando-freshness"})
+_DECLINED_HEADERS: Final = frozenset({b"origin", b"cookie", b"pando-freshness"})
 
 
-class PromptReads:
+class PromptPipelines:
     """Answers requests to one of `PATHS`, or declines."""
 
-    def __init__(self, service: SqlService, authenticate: Callable[[Headers], Access]) -> None:
+    def __init__(self, service: SqlService, authenticate: Callable[[Headers], Access], log: EventLog) -> None:
         self._service = service
         self._authenticate = authenticate
+        self._log = log
         self._calls: dict[tuple[tuple[bytes, bytes], ...], Call] = {}
         """What headers mean, by all of them: clients send the same ones again and again."""
         self._bookmark: Bookmark | None = None
         self._lines = b""
 
-    def __call__(self, headers: Headers, body: bytes) -> tuple[bytes, bytes] | None:
-        """Give header lines and body of an answer with status 200; None: this is for the ordinary door."""
+    def __call__(self, headers: Headers, body: bytes) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None:
+        """Give status, header lines and body, or what waits for them; None: this is for the ordinary door."""
         if len(body) > BODY_BYTES_MAX:
             return None
         try:
@@ -44,11 +49,25 @@ class PromptReads:
             answer = None if call is None else self._service.answer_at_once(decode_pipeline(body), call)
         except Exception:  # noqa: BLE001 - nothing has happened yet: the ordinary door meets the error again, and tells it
             return None
-        if answer is None:
-            return None
+        if type(answer) is Answer:
+            return self._whole(answer)
+        return None if answer is None else self._later(answer)  # type: ignore[arg-type]
+
+    async def _later(self, answer: Coroutine[Any, Any, Answer]) -> WholeAnswer:
+        try:
+            return self._whole(await answer)
+        except PandoError as error:
+            status, headers, body = error_response(error)
+        except Exception as error:  # noqa: BLE001 - a request handler: the client must hear of it
+            self._log.emit("request.failed", method="POST", path="/v2/pipeline", error=repr(error))
+            status, headers, body = error_response(InternalError(f"internal error: {type(error).__name__}"))
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
+        return status, lines + b"content-length: %d\r\n" % len(body), body
+
+    def _whole(self, answer: Answer) -> WholeAnswer:
         if answer.bookmark is not self._bookmark:
             self._bookmark, self._lines = answer.bookmark, _lines(answer.bookmark)
-        return self._lines + b"content-length: %d\r\n" % len(answer.body), answer.body
+        return 200, self._lines + b"content-length: %d\r\n" % len(answer.body), answer.body
 
     def _call(self, headers: Headers) -> Call | None:
         access = self._authenticate(headers)  # each time: tokens expire
@@ -64,7 +83,7 @@ class PromptReads:
         if request.has_hopped:
             return None
         access.check_database(request.database)
-        call = Call(request.database, access, request.bookmark, caller=request.caller)
+        call = Call(request.database, access, request.bookmark, durability=request.durability, caller=request.caller)
         if call.bookmark is None:
             self._remember(key, call)
         return call

@@ -25,7 +25,7 @@ from pando.api.app import App
 from pando.api.baton_forwarder import BatonForwarder
 from pando.api.cluster import ClusterServices, cluster_routes
 from pando.api.pipeline import PipelineHandler
-from pando.api.prompt import PATHS, PromptReads
+from pando.api.prompt import PATHS, PromptPipelines
 from pando.api.transfers import Transfers
 from pando.api.websocket import WebSocketHandler
 from pando.clock import SystemClock, random_bytes
@@ -186,7 +186,8 @@ class _WebProcess:
             forwarder=BatonForwarder(store, self._runtime.web_socket),
             body_bytes_max=settings.body_size_max,
         )
-        gate.prompts = dict.fromkeys(PATHS, PromptReads(self._service, self._auth.authenticate))
+        prompt = PromptPipelines(self._service, self._auth.authenticate, self._log)
+        gate.prompts = dict.fromkeys(PATHS, prompt)
         app.websocket = WebSocketHandler(self._service, self._auth.authenticate, self._log)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

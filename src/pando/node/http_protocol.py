@@ -4,18 +4,20 @@ The gate hands link upgrades over to the store, bounds open connections, and end
 header. What it costs a normal request is two comparisons.
 
 A request that came in whole, in one piece, on a connection with nothing else under way is offered to `Gate.prompts`:
-what can be answered without waiting goes out within the same call, without task, scope and events, which are most of
-what a short request costs. Everything else, and what is declined, takes uvicorn's way. Not here: requests and answers.
+what can be answered without waiting goes out within the same call; what has to wait does so without ASGI's scope and
+events, which are most of what a short request costs. While it waits a `PromptCycle` stands where uvicorn keeps the
+request under way, so that everything else behaves as ever. What is declined takes uvicorn's way. Not here: requests and
+answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from pando import limits
 from pando.errors import NotReady
@@ -78,8 +80,10 @@ _NO_STORE: Final = plain_answer(
 
 
 RequestHeaders = list[tuple[bytes, bytes]]
-Prompt = Callable[[RequestHeaders, bytes], tuple[bytes, bytes] | None]
-"""Gets headers and body of a request; gives header lines and body of an answer with status 200, None to decline."""
+WholeAnswer = tuple[int, bytes, bytes]
+"""Status, header lines with `content-length`, body."""
+Prompt = Callable[[RequestHeaders, bytes], WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None]
+"""Gets headers and body of a request; gives an answer, or what waits for one (it never raises), or None to decline."""
 
 
 class Gate:
@@ -149,10 +153,10 @@ class Gate:
             self._refused = 0
 
     def head(self, default_headers: RequestHeaders) -> bytes:
-        """Give the beginning of an answer; uvicorn makes the list of default headers anew each second."""
+        """Give what each answer has in its header; uvicorn makes the list of default headers anew each second."""
         if default_headers is not self._default_headers:
             self._default_headers = default_headers
-            self._head = b"HTTP/1.1 200 OK\r\n" + b"".join(b"%b: %b\r\n" % pair for pair in default_headers)
+            self._head = b"".join(b"%b: %b\r\n" % pair for pair in default_headers)
         return self._head
 
     def hand_over(self, connection: NodeProtocol, data: bytes) -> None:
@@ -238,6 +242,24 @@ class JoiningTransport:
         """Close at once."""
         self._head = b""
         self._transport.abort()
+
+
+class _NoEvent:
+    def set(self) -> None:
+        """Nobody waits for it."""
+
+
+class PromptCycle:
+    """What uvicorn asks of a request under way; see `uvicorn.protocols.http.httptools_impl.RequestResponseCycle`."""
+
+    __slots__ = ("disconnected", "keep_alive", "response_complete", "response_started")
+    message_event: Final = _NoEvent()
+
+    def __init__(self) -> None:
+        self.response_started = False
+        self.response_complete = False
+        self.disconnected = False
+        self.keep_alive = True
 
 
 class NodeProtocol(HttpToolsProtocol):
@@ -345,14 +367,41 @@ class NodeProtocol(HttpToolsProtocol):
 
     def _answer_at_once(self, body: bytes) -> bool:
         answer = self.gate.prompts[self.url](self.headers, body)
-        if answer is None or self.transport.is_closing():
-            return answer is not None
-        head = self.gate.head(self.server_state.default_headers)
-        self.transport.write_answer(b"%b%b\r\n%b" % (head, *answer))  # type: ignore[attr-defined]
-        self._prompts_left -= 1
+        if answer is None:
+            return False
         self._has_served = True
-        self._answered_at = self.loop.time()
+        if type(answer) is tuple:
+            self._prompts_left -= 1
+            self._send_whole(answer)
+            self._answered_at = self.loop.time()
+        else:
+            self._await(answer)  # type: ignore[arg-type]
         return True
+
+    def _await(self, answer: Coroutine[Any, Any, WholeAnswer]) -> None:
+        cycle: Any = PromptCycle()
+        self.cycle = cycle
+        task: Any = self.loop.create_task(answer)
+        self.tasks.add(task)
+        task.add_done_callback(self._prompt_done)
+
+    def _prompt_done(self, task: asyncio.Task[WholeAnswer]) -> None:
+        self.tasks.discard(task)
+        cycle = self.cycle
+        cycle.response_complete = True
+        if cycle.disconnected or task.cancelled():
+            return
+        self._send_whole(task.result(), b"" if cycle.keep_alive else b"connection: close\r\n")
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _send_whole(self, answer: WholeAnswer, more: bytes = b"") -> None:
+        status, lines, body = answer
+        if not self.transport.is_closing():
+            head = self.gate.head(self.server_state.default_headers)
+            data = b"%b%b%b%b\r\n%b" % (STATUS_LINE[status], head, lines, more, body)
+            self.transport.write_answer(data)  # type: ignore[attr-defined]
 
     def _take_back(self) -> None:
         """Have uvicorn begin the request that was held back, with what is there of its body."""

@@ -7,9 +7,9 @@ process until it ends. Not here: HTTP (see `pando.api.pipeline`), links to the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from pando import limits
 from pando.clock import Clock
@@ -30,7 +30,7 @@ from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.answers import encode_answer, encode_failure, encode_stateless
 from pando.sql.batons import Baton
 from pando.sql.freshness import SESSION, Freshness, Level, Seen, Where, decide
-from pando.sql.messages import CloseRequest, ExecuteRequest, PipelineBody
+from pando.sql.messages import CloseSqlRequest, PipelineBody, StoreSqlRequest
 from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan, make_plan
 from pando.sql.readers import DatabaseReads, Held, Reader, ReadPool, Watch, too_slow
@@ -70,8 +70,7 @@ class Answer:
 
 _LOSING_CODES: Final = frozenset({TransactionTimeout.code, TransactionBusy.code})
 
-_AT_ONCE: Final = frozenset({ExecuteRequest, CloseRequest})
-"""What `answer_at_once` looks into."""
+_KEEPS_TEXTS: Final = frozenset({StoreSqlRequest, CloseSqlRequest})
 
 _Done = tuple[list[Result], Bookmark | None]
 
@@ -122,10 +121,12 @@ class SqlService:
         txid = None if bookmark is None else int(bookmark.txid)
         return Answer(encode_answer(slots, baton=baton, base_url=self._base_url, txid=txid), bookmark)
 
-    def answer_at_once(self, pipeline: PipelineBody, call: Call) -> Answer | None:
-        """Answer a pipeline of short reads on this node without waiting for anything; None: use `answer`.
+    def answer_at_once(self, pipeline: PipelineBody, call: Call) -> Answer | Coroutine[Any, Any, Answer] | None:
+        """Answer the plainest pipelines with the least ado; None: use `answer`.
 
-        Nothing that cannot be run twice is run. Raises HranaProtocolError and the errors of the node.
+        Short reads that this node may answer now are answered at once. For writes that leave nothing open it gives
+        what waits for the primary; nothing has happened before that is awaited. Raises HranaProtocolError and the
+        errors of the node, and then nothing has happened either.
         """
         if pipeline.baton is not None or call.freshness is not SESSION or self._own_writes:
             return None
@@ -133,19 +134,27 @@ class SqlService:
         if reads is None:
             return None
         for wire in pipeline.requests:
-            if type(wire) not in _AT_ONCE:
+            if type(wire) in _KEEPS_TEXTS:
                 return None
         plan = make_plan(pipeline, None, _no_stream)
         requests, slot = plan.requests, reads.opened.slot
         wanted = call.bookmark
         if plan.min_txid or (wanted is not None and not _is_visible(wanted, call, self._positions.visible(slot))):
             return None
-        if nature_of(requests, reads.inline.statements) is not Nature.READS or (self._slow and self._is_slow(requests)):
+        nature = nature_of(requests, reads.inline.statements)
+        if nature is Nature.WRITES:
+            return self._write(plan, call) if plan.closes else None
+        if nature is not Nature.READS or (self._slow and self._is_slow(requests)):
             return None
         results = self._inline(reads.inline, requests)
         if results is None:
             return None
-        bookmark = self._bookmark(call.database, slot) if requests else None
+        return self._encoded(plan, results, self._bookmark(call.database, slot) if requests else None)
+
+    async def _write(self, plan: Plan, call: Call) -> Answer:
+        return self._encoded(plan, *await self._forward(plan, call, is_read=False))
+
+    def _encoded(self, plan: Plan, results: list[Result], bookmark: Bookmark | None) -> Answer:
         txid = None if bookmark is None else int(bookmark.txid)
         return Answer(encode_answer(plan.merge(results), baton=None, base_url=self._base_url, txid=txid), bookmark)
 
