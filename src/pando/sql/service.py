@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from pando import limits
@@ -37,6 +38,7 @@ from pando.sql.readers import DatabaseReads, Held, Reader, ReadPool, Watch, too_
 from pando.sql.routing import Nature, ends_transaction, nature_of, surely_writes
 from pando.sql.store_client import Positions, StoreClient
 from pando.sql.streams import Stream, StreamTable
+from pando.sql.visibility import Visibility
 from pando.store.requests import Execute, Failure, Request, Result
 from pando.store.runner import Interrupted, Limit, failure_of
 from pando.types import TXID, Bookmark, Epoch
@@ -113,6 +115,7 @@ class SqlService:
         self._holding: dict[int, Stream] = {}
         self._attached: dict[int, Stream] = {}
         self._own_writes = OwnWrites()
+        self._visibility = Visibility(store, clock)
         self._last_bookmark: Bookmark | None = None
 
     async def answer(self, pipeline: PipelineBody, call: Call) -> Answer:
@@ -490,14 +493,14 @@ class SqlService:
     async def _until_visible(self, call: Call, place: tuple[int, int]) -> None:
         """Wait a moment until this node shows what was written through it; never fails, the write is done."""
         reads = self._pool.ready(call.database)
-        if reads is not None and self._positions.visible(reads.opened.slot) >= place:
-            return
-        if reads is not None and not self._own_writes.is_behind(call.database, self._clock.monotonic()):
-            try:
-                await self._store.wait_position(call.database, *place, self._own_write_wait_s)
+        if reads is not None:
+            visible = partial(self._positions.visible, reads.opened.slot)
+            if visible() >= place:
                 return
-            except PandoError:
-                pass
+            if not self._own_writes.is_behind(call.database, self._clock.monotonic()) and await self._visibility.until(
+                call.database, place, visible, self._own_write_wait_s
+            ):
+                return
         self._own_writes.remember(call.caller, call.database, place, self._clock.monotonic())
 
     def _note_seen(self, call: Call, place: tuple[int, int]) -> None:
