@@ -68,6 +68,51 @@ def test_a_quorum_write_is_acknowledged_by_the_majority(cluster):
     assert answer.rows == []
 
 
+def lags_of(cluster, url, node=None):
+    """(commits, seconds) by which the default database of a node is behind, or a replica as its primary sees it."""
+    status = cluster.sql.request(url, b"", path="/cluster/status", method="GET").json
+    if node is not None:
+        found = next(replica for replica in status["replicas"] if replica["url"] == node.url)
+    else:
+        found = next(database for database in status["databases"] if database["name"] == "data")
+    return found["lag_txids"], found["lag_s"]
+
+
+def test_a_replica_that_cannot_apply_says_by_how_much_it_is_behind(cluster):
+    replica, primary = cluster.nodes[1], cluster.nodes[0]
+    applier = replica.processes()["applier"]
+
+    def both():
+        return lags_of(cluster, replica.url), lags_of(cluster, primary.url, replica)
+
+    os.kill(applier, signal.SIGSTOP)
+    try:
+        for number in range(3):
+            assert cluster.sql.works(primary.url, "INSERT INTO kept VALUES (?)", f"behind {number}")
+        wait_until(lambda: all(txids >= 3 and 0.2 < s < 30 for txids, s in both()), 3, lambda: str(both()))
+    finally:
+        os.kill(applier, signal.SIGCONT)
+    wait_until(lambda: both() == ((0, 0.0), (0, 0.0)), HEAL_S, lambda: str(both()))
+
+
+def test_a_bounded_read_stays_on_its_node_while_the_node_heard_of_the_primary_in_time(cluster):
+    replica, store = cluster.nodes[2], cluster.nodes[0].processes()["store"]
+    body = json.dumps({"requests": [{"type": "execute", "stmt": {"sql": "SELECT 41 + 1"}}, {"type": "close"}]})
+
+    def ask(bound_ms):
+        headers = {"Pando-Freshness": f"bounded={bound_ms}"}
+        return cluster.sql.request(replica.url, body, headers=headers, timeout_s=HEAL_S)
+
+    assert ask(5000).rows == [["42"]]
+    os.kill(store, signal.SIGSTOP)
+    try:
+        assert ask(4000).rows == [["42"]], "the primary does not answer now, so this was read here"
+        wait_until(lambda: lags_of(cluster, replica.url)[1] > 2.0, 4, "silence of the primary counts as lag")
+    finally:
+        os.kill(store, signal.SIGCONT)
+    wait_until(lambda: lags_of(cluster, replica.url)[1] == 0.0, HEAL_S, "no lag once it is heard again")
+
+
 # -- one process dies -------------------------------------------------------------------------------------------------
 
 ROLES = ["store", "applier", "web-0", "supervisor"]

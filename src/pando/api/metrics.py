@@ -15,7 +15,7 @@ _DATABASE_GAUGES = {
     "txid": ("pando_database_txid", "Number of the newest commit that readers see."),
     "lag_txids": ("pando_database_lag_txids", "Commits behind the newest one that the node has heard of."),
     "lag_bytes": ("pando_database_lag_bytes", "Log bytes behind."),
-    "lag_s": ("pando_database_lag_seconds", "Seconds behind."),
+    "lag_s": ("pando_database_lag_seconds", "Age of the oldest missing commit, or how long the upstream is silent."),
     "size_bytes": ("pando_database_size_bytes", "Size of the SQLite file."),
     "wal_size_bytes": ("pando_database_wal_size_bytes", "Size of the WAL file."),
     "log_size_bytes": ("pando_database_log_size_bytes", "Size of the retained log."),
@@ -23,7 +23,7 @@ _DATABASE_GAUGES = {
 _REPLICA_GAUGES = {
     "lag_txids": ("pando_replica_lag_txids", "Commits that a replica has not applied yet."),
     "lag_bytes": ("pando_replica_lag_bytes", "Log bytes that a replica does not have yet."),
-    "lag_s": ("pando_replica_lag_seconds", "Seconds by which a replica is behind."),
+    "lag_s": ("pando_replica_lag_seconds", "Age of the oldest commit that a replica has not applied."),
     "connected": ("pando_replica_connected", "1 if the replica is connected."),
 }
 

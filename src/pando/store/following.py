@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Final
 
+from pando import limits
 from pando.clock import Clock
 from pando.errors import NotPrimary, NotReady, PandoError
+from pando.replication.lag import LagMeter
 from pando.store import applier_protocol as wire
 from pando.store.applier_client import ApplierClient
 from pando.store.commands import Command, SessionKey
@@ -21,6 +24,9 @@ from pando.store.history import Slot
 from pando.store.protocol import DatabaseStatus
 from pando.store.waiters import PositionWaiters
 from pando.types import NO_POSITION, TXID, Checksum, Epoch, Position, format_checksum
+
+HEARTBEAT_LATE_S: Final = 2 * limits.HEARTBEAT_S
+"""After so much silence of its upstream a replica must think that it is behind, by as long as the silence."""
 
 
 class ReplicaDatabase:
@@ -38,6 +44,7 @@ class ReplicaDatabase:
         self.head_txid = TXID(0)
         self.lag_bytes = 0
         self.lag_s = 0.0
+        self._meter = LagMeter(TXID(0), context.clock.monotonic())
         self._generation = generation
         self._applier: ApplierClient = context.applier
         self._clock: Clock = context.clock
@@ -107,6 +114,18 @@ class ReplicaDatabase:
         if position.txid > self.head_txid:
             self.head_txid = position.txid
         self.waiters.advance(position.epoch, position.txid)
+
+    def heard(self, head: TXID, unsent_bytes: int, silent_s: float) -> None:
+        """Note the newest commit that the upstream is known to have, and how long ago that was heard."""
+        now = self._clock.monotonic()
+        head = max(head, self.log.durable.txid, self.shown.txid)
+        if head < self._meter.head:
+            self._meter.reset(head, now)
+        self._meter.advanced(head, 0, now)
+        self.head_txid, self.lag_bytes = head, unsent_bytes
+        silent_s = max(0.0, silent_s)
+        self.lag_s = max(self._meter.lag(self.shown.txid, now).lag_s, silent_s if silent_s > HEARTBEAT_LATE_S else 0.0)
+        self.slot.table.publish_head(self.slot.number, head, self._clock.wall_ms() - int(silent_s * 1000))
 
     def applied(self, notice: wire.Applied) -> None:
         """The applier has made commits visible."""

@@ -21,7 +21,7 @@ from pando.ltx import crc64
 from pando.replication import actions as act
 from pando.replication.entry import Entry
 from pando.replication.following_state import LocalLog
-from pando.replication.messages import UpstreamMessage
+from pando.replication.messages import Entries, Heartbeat, UpstreamMessage
 from pando.replication.receiver import Receiver
 from pando.store import applier_protocol as wire
 from pando.store.catalog import Catalog
@@ -113,6 +113,10 @@ class Upstream:
         self._files: dict[tuple[str, int], tuple[Path, FileHandle]] = {}
         self._syncs: list[asyncio.Future[None]] = []
         self.reason = "the applier has not started yet"
+        self._heard_at = self._now()
+        """When the upstream last said where all databases stand."""
+        self._heard_of: dict[str, float] = {}
+        """When it last sent commits of a database."""
         self._told_ready = False
         self._told_reason = ""
 
@@ -200,8 +204,8 @@ class Upstream:
         for name, following in machine.databases.items():
             database = self._catalog.get(name)
             if isinstance(database, ReplicaDatabase):
-                database.head_txid = following.head
-                database.lag_bytes = following.unsent_bytes
+                heard_at = max(self._heard_at, self._heard_of.get(name, 0.0))
+                database.heard(following.head, following.unsent_bytes, self._now() - heard_at)
         if machine.is_caught_up:
             self._end_syncs()
         if machine.knows_all and not self._downstream.knows_all:
@@ -265,6 +269,10 @@ class Upstream:
         assert machine is not None
         now = self._now()
         for message in messages:
+            if isinstance(message, Heartbeat):
+                self._heard_at = now
+            elif isinstance(message, Entries):
+                self._heard_of[message.database] = now
             self.do(machine.receive(message, now))
         self._sync_dirty()
 

@@ -14,6 +14,7 @@ from pando.errors import CorruptionError, PandoError
 from pando.ltx import crc64
 from pando.replication import actions as act
 from pando.replication.entry import Entry
+from pando.replication.lag import LagMeter
 from pando.replication.messages import ReplicaMessage
 from pando.replication.sender import Sender
 from pando.store.catalog import Catalog
@@ -68,6 +69,7 @@ class Downstream:
         self.knows_all = is_primary
         self.on_stale = on_stale
         self._links: dict[str, SendingLink] = {}
+        self._meters: dict[str, LagMeter] = {}
 
     def heads(self) -> dict[str, Position]:
         """Durable positions of all databases, without opening any."""
@@ -100,6 +102,7 @@ class Downstream:
 
     def push(self, name: str, entry: LogEntry) -> None:
         """A commit became durable: send it to everybody who follows live."""
+        self._measure(name, entry.max_txid, len(entry.payload))
         if self._links:
             travelling = (wire_entry(entry),)
             for link in list(self._links.values()):
@@ -107,6 +110,7 @@ class Downstream:
 
     def advanced(self, name: str, position: Position, entries: Sequence[Entry] = ()) -> None:
         """The log of a database moved on: by entries that came from an upstream, or to a new history."""
+        self._measure(name, position.txid, sum(len(entry.data) for entry in entries))
         for link in list(self._links.values()):
             link.log_advanced(name, position, entries)
 
@@ -116,6 +120,7 @@ class Downstream:
 
     def database_dropped(self, name: str) -> None:
         """A database is no more."""
+        self._meters.pop(name, None)
         for link in list(self._links.values()):
             link.database_dropped(name)
 
@@ -129,6 +134,17 @@ class Downstream:
         """This node lives in a newer epoch."""
         for link in list(self._links.values()):
             link.do(link.machine.epoch_changed(epoch))
+
+    def _measure(self, name: str, head: TXID, size_bytes: int) -> None:
+        """Remember when the head of a database was where, for the lag of replicas in seconds."""
+        now = self.context.clock.monotonic()
+        meter = self._meters.get(name)
+        if meter is None:
+            self._meters[name] = LagMeter(head, now)
+        elif head < meter.head:
+            meter.reset(head, now)
+        else:
+            meter.advanced(head, size_bytes, now)
 
     def tick(self, now: float) -> None:
         """Let machines do what is due."""
@@ -148,15 +164,20 @@ class Downstream:
             known.node: ReplicaStatus(node=known.node, url=known.url) for known in self.context.state.replicas
         }
         heads = self.heads()
+        now = self.context.clock.monotonic()
         for node, link in self._links.items():
             progress = link.machine.progress()
             lag = max((heads[name].txid - seen[1] for name, seen in progress.items() if name in heads), default=0)
+            lags = (
+                self._meters[name].lag(seen[1], now).lag_s for name, seen in progress.items() if name in self._meters
+            )
             found[node] = ReplicaStatus(
                 node=node,
                 url=link.url,
                 connected=True,
                 lag_txids=max(0, lag),
                 lag_bytes=link.machine.in_flight_bytes,
+                lag_s=max(lags, default=0.0),
                 databases={name: [have, applied] for name, (have, applied) in progress.items()},
             )
         return list(found.values())
