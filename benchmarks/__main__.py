@@ -25,9 +25,11 @@ PARTS: dict[str, Any] = {
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"which parts: {', '.join(PARTS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="short runs, to see that everything works")
     options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
     path = Path(__file__).with_name("results.json")
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for part in options.parts or list(PARTS):
