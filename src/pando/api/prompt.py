@@ -12,8 +12,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from pando.api.pipeline import Headers, Request, error_response, read_headers
-from pando.errors import InternalError, PandoError
-from pando.log import EventLog
+from pando.errors import PandoError
 from pando.node.http_protocol import WholeAnswer
 from pando.sql.access import Access
 from pando.sql.messages import decode_pipeline
@@ -31,10 +30,9 @@ _DECLINED_HEADERS: Final = frozenset({b"origin", b"cookie", b"pando-freshness"})
 class PromptPipelines:
     """Answers requests to one of `PATHS`, or declines."""
 
-    def __init__(self, service: SqlService, authenticate: Callable[[Headers], Access], log: EventLog) -> None:
+    def __init__(self, service: SqlService, authenticate: Callable[[Headers], Access]) -> None:
         self._service = service
         self._authenticate = authenticate
-        self._log = log
         self._calls: dict[tuple[tuple[bytes, bytes], ...], Call] = {}
         """What headers mean, by all of them: clients send the same ones again and again."""
         self._bookmark: Bookmark | None = None
@@ -58,9 +56,6 @@ class PromptPipelines:
             return self._whole(await answer)
         except PandoError as error:
             status, headers, body = error_response(error)
-        except Exception as error:  # noqa: BLE001 - a request handler: the client must hear of it
-            self._log.emit("request.failed", method="POST", path="/v2/pipeline", error=repr(error))
-            status, headers, body = error_response(InternalError(f"internal error: {type(error).__name__}"))
         lines = b"".join(b"%b: %b\r\n" % pair for pair in headers)
         return status, lines + b"content-length: %d\r\n" % len(body), body
 

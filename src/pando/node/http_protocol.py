@@ -86,6 +86,11 @@ Prompt = Callable[[RequestHeaders, bytes], WholeAnswer | Coroutine[Any, Any, Who
 """Gets headers and body of a request; gives an answer, or what waits for one (it never raises), or None to decline."""
 
 
+_FAILED: Final = plain_answer(
+    "500 Internal Server Error", "an error that nobody expected", "INTERNAL", retryable=False
+)
+
+
 class Gate:
     """What the connections of one web process share."""
 
@@ -158,6 +163,10 @@ class Gate:
             self._default_headers = default_headers
             self._head = b"".join(b"%b: %b\r\n" % pair for pair in default_headers)
         return self._head
+
+    def failed(self, url: bytes, error: BaseException) -> None:
+        """Tell the operator of a bug."""
+        self._log.emit("request.failed", method="POST", path=url.decode("latin-1"), error=repr(error))
 
     def hand_over(self, connection: NodeProtocol, data: bytes) -> None:
         """Give a link's connection to the store."""
@@ -389,7 +398,13 @@ class NodeProtocol(HttpToolsProtocol):
         self.tasks.discard(task)
         cycle = self.cycle
         cycle.response_complete = True
-        if cycle.disconnected or task.cancelled():
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.gate.failed(self.url, error)
+        if task.cancelled() or error is not None:
+            self.dismiss(_FAILED)
+            return
+        if cycle.disconnected:
             return
         self._send_whole(task.result(), b"" if cycle.keep_alive else b"connection: close\r\n")
         if not cycle.keep_alive:
