@@ -1,0 +1,1 @@
+"""Records: collections with rules, sign-in, files and realtime, in PocketBase's terms. See DESIGN.md."""

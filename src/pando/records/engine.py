@@ -1,0 +1,77 @@
+"""What records need of a storage engine: read on a snapshot, write a batch, a transaction, a position, changes.
+
+Interfaces only. SQLite implements them in `pando.records.sqlite_engine`, the fake in `pando.testing.fake_engine`;
+both pass one conformance suite. Every call raises PandoError; a failing statement raises `SqlError` with SQLite's
+message and code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from pando.types import Bookmark
+
+Value = None | int | float | str | bytes
+"""A SQL value."""
+Row = tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL statement with positional arguments."""
+
+    sql: str
+    args: tuple[Value, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one statement did."""
+
+    rows: list[Row]
+    changed: int
+
+
+class Reads(Protocol):
+    """Reads one database. A local read ends before it is awaited the second time: it never waits unless it is long."""
+
+    async def query(self, sql: str, args: Sequence[Value] = ()) -> list[Row]:
+        """Give all rows."""
+        ...
+
+
+class Transaction(Reads, Protocol):
+    """Reads and writes in one transaction of the primary; queries see its writes."""
+
+    async def execute(self, sql: str, args: Sequence[Value] = ()) -> Written:
+        """Run one statement that writes."""
+        ...
+
+
+class Engine(Protocol):
+    """One database of this node."""
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether writes happen on this node."""
+        ...
+
+    @property
+    def position(self) -> Bookmark | None:
+        """What a read that ends now has seen at most; None before anything was read."""
+        ...
+
+    def reads(self) -> Reads:
+        """Read what this node shows."""
+        ...
+
+    async def write(self, statements: Sequence[Statement]) -> list[Written]:
+        """Run statements in one transaction, all or nothing. On return they are as durable as the node promises."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction on the primary; it is committed on exit, rolled back on an exception."""
+        ...
