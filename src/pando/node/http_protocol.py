@@ -86,9 +86,7 @@ Prompt = Callable[[RequestHeaders, bytes], WholeAnswer | Coroutine[Any, Any, Who
 """Gets headers and body of a request; gives an answer, or what waits for one (it never raises), or None to decline."""
 
 
-_FAILED: Final = plain_answer(
-    "500 Internal Server Error", "an error that nobody expected", "INTERNAL", retryable=False
-)
+_FAILED: Final = plain_answer("500 Internal Server Error", "an error that nobody expected", "INTERNAL", retryable=False)
 
 
 class Gate:
