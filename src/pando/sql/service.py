@@ -31,20 +31,18 @@ from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.answers import encode_answer, encode_failure, encode_stateless
 from pando.sql.batons import Baton
 from pando.sql.freshness import SESSION, Freshness, Level, Seen, Where, decide
+from pando.sql.local_reads import LocalReads, only_text
 from pando.sql.messages import CloseSqlRequest, PipelineBody, StoreSqlRequest
 from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan, make_plan
-from pando.sql.readers import DatabaseReads, Held, Reader, ReadPool, Watch, too_slow
+from pando.sql.readers import DatabaseReads, Held, ReadPool, Watch
 from pando.sql.routing import Nature, ends_transaction, nature_of, surely_writes
 from pando.sql.store_client import Positions, StoreClient
 from pando.sql.streams import Stream, StreamTable
 from pando.sql.visibility import Visibility
-from pando.store.requests import Execute, Failure, Request, Result
-from pando.store.runner import Interrupted, Limit, failure_of
+from pando.store.requests import Failure, Request, Result
+from pando.store.runner import failure_of
 from pando.types import TXID, Bookmark, Epoch
-
-SLOW_TEXTS_MAX = 256
-"""Statements remembered as too long for the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +105,10 @@ class SqlService:
         self._streams = streams
         self._clock = clock
         self._base_url = base_url
-        self._inline_budget_s = inline_budget_s
         self._bookmark_wait_s = bookmark_wait_s
         self._own_write_wait_s = own_write_wait_s
         self._pool = ReadPool(store, positions, clock)
-        self._slow: dict[str, None] = {}
+        self._local = LocalReads(self._pool, clock, inline_budget_s)
         self._holding: dict[int, Stream] = {}
         self._attached: dict[int, Stream] = {}
         self._own_writes = OwnWrites()
@@ -147,9 +144,9 @@ class SqlService:
         nature = nature_of(requests, reads.inline.statements)
         if nature is Nature.WRITES:
             return self._write(plan, call) if plan.closes else None
-        if nature is not Nature.READS or (self._slow and self._is_slow(requests)):
+        if nature is not Nature.READS or self._local.are_slow(requests):
             return None
-        results = self._inline(reads.inline, requests)
+        results = self._local.at_once(reads.inline, requests)
         if results is None:
             return None
         return self._encoded(plan, results, self._bookmark(call.database, slot) if requests else None)
@@ -188,6 +185,22 @@ class SqlService:
                 self._drop(kept)
             raise
         return slots, baton, bookmark
+
+    # -- for programs of ours (records) ---------------------------------------------------------------------------
+
+    async def read(self, database: str, requests: Sequence[Request]) -> list[Result]:
+        """Run requests that only read, on what this node shows; short ones wait for nothing. Raises PandoError."""
+        reads = self._pool.ready(database) or await self._pool.open(database)
+        return await self._local.read(reads, requests)
+
+    async def write(self, requests: Sequence[Request], call: Call) -> tuple[list[Result], Bookmark | None]:
+        """Run requests on the primary as one command that leaves nothing open. Raises PandoError."""
+        return await self._forward(Plan(None, list(requests), closes=True), call, is_read=False)
+
+    def seen(self, database: str) -> Bookmark | None:
+        """Name the newest commit that reads before this moment can have seen; None before the database was opened."""
+        reads = self._pool.ready(database)
+        return None if reads is None else self._bookmark(database, reads.opened.slot)
 
     # -- streams that live with a connection ----------------------------------------------------------------------
 
@@ -376,48 +389,9 @@ class SqlService:
     # -- here -----------------------------------------------------------------------------------------------------
 
     async def _read(self, plan: Plan, call: Call, reads: DatabaseReads) -> _Done:
-        """Run on the event loop, in a thread if that takes too long."""
-        requests = plan.requests
-        results = None
-        if not (self._slow and self._is_slow(requests)):
-            results = self._inline(reads.inline, requests)
-        if results is None:
-            reader = reads.take()
-            try:
-                results = await self._in_thread(reader, requests, call.watch)
-            finally:
-                reads.give_back(reader)
+        """Run on this node's own connections."""
+        results = await self._local.read(reads, plan.requests, call.watch)
         return results, self._bookmark(call.database, reads.opened.slot)
-
-    def _inline(self, reader: Reader, requests: Sequence[Request]) -> list[Result] | None:
-        """Run on the event loop; None if the budget was not enough, which is remembered, or a lock was in the way."""
-        try:
-            results = reader.run(requests, self._clock.monotonic() + self._inline_budget_s)
-            for result in results:
-                if type(result) is Failure and result.code == "SQLITE_BUSY":
-                    return None
-            return results
-        except Interrupted as stopped:
-            if stopped.limit is not Limit.BUDGET:
-                raise too_slow(stopped) from stopped
-        text = _only_text(requests)
-        if text is not None:
-            self._slow[text] = None
-            if len(self._slow) > SLOW_TEXTS_MAX:
-                del self._slow[next(iter(self._slow))]
-        return None
-
-    def _is_slow(self, requests: Sequence[Request]) -> bool:
-        """Tell whether a statement is known to need a thread."""
-        return any(type(request) is Execute and request.statement.sql in self._slow for request in requests)
-
-    async def _in_thread(self, reader: Reader, requests: Sequence[Request], watch: Watch | None) -> list[Result]:
-        started = self._clock.monotonic()
-        results = await self._pool.run_slow(reader, requests, watch)
-        text = _only_text(requests)
-        if text is not None and self._clock.monotonic() - started < self._inline_budget_s / 2:
-            self._slow.pop(text, None)
-        return results
 
     def _bookmark(self, database: str, slot: int) -> Bookmark:
         """Name the newest commit that the reads before this moment can have seen."""
@@ -432,10 +406,10 @@ class SqlService:
         reader = reads.take()
         is_kept = False
         try:
-            results = self._inline(reader, plan.requests)
+            results = self._local.at_once(reader, plan.requests)
             if results is None:
                 reader.roll_back()
-                results = await self._in_thread(reader, plan.requests, call.watch)
+                results = await self._local.in_thread(reader, plan.requests, call.watch)
             if reader.connection.in_transaction and not plan.closes:
                 if nature is not Nature.READONLY_TRANSACTION and not call.access.read_only:
                     reader.roll_back()
@@ -459,10 +433,10 @@ class SqlService:
         """Go on in a read transaction. Only what can be run twice may start on the event loop."""
         reader = held.reader
         results = None
-        if nature_of(plan.requests[:-1], reader.statements) is Nature.READS and _only_text(plan.requests[-1:]):
-            results = self._inline(reader, plan.requests)
+        if nature_of(plan.requests[:-1], reader.statements) is Nature.READS and only_text(plan.requests[-1:]):
+            results = self._local.at_once(reader, plan.requests)
         if results is None:
-            results = await self._in_thread(reader, plan.requests, call.watch)
+            results = await self._local.in_thread(reader, plan.requests, call.watch)
         if not reader.connection.in_transaction:
             self._release(stream)
         return results, self._bookmark(call.database, held.home.opened.slot)
@@ -545,13 +519,6 @@ def _must_be_read_here(plan: Plan, call: Call) -> bool:
     says_nothing = call.bookmark is None and not plan.min_txid
     is_modest = call.freshness.level in {Level.SESSION, Level.EVENTUAL}
     return says_nothing and is_modest and not surely_writes(plan.requests)
-
-
-def _only_text(requests: Sequence[Request]) -> str | None:
-    """Give the text of a pipeline's only statement."""
-    if len(requests) == 1 and isinstance(requests[0], Execute):
-        return requests[0].statement.sql
-    return None
 
 
 def _wanted(call: Call, min_txid: int, visible: tuple[int, int], owed: tuple[int, int] | None) -> Bookmark | None:
