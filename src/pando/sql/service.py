@@ -197,6 +197,11 @@ class SqlService:
         """Run requests on the primary as one command that leaves nothing open. Raises PandoError."""
         return await self._forward(Plan(None, list(requests), closes=True), call, is_read=False)
 
+    @property
+    def is_primary(self) -> bool:
+        """Whether this node takes the writes."""
+        return self._store.is_primary
+
     def seen(self, database: str) -> Bookmark | None:
         """Name the newest commit that reads before this moment can have seen; None before the database was opened."""
         reads = self._pool.ready(database)
@@ -221,14 +226,21 @@ class SqlService:
             self._release(stream)
 
     async def run_attached(self, stream: Stream, request: Request, call: Call, min_txid: int = 0) -> tuple[Result, int]:
-        """Run one request of such a stream; gives its result and the TXID that it saw or made (0: none).
+        """Run one request of such a stream; gives its result and the TXID that it saw or made (0: none)."""
+        result, bookmark = await self.run_attached_at(stream, request, call, min_txid)
+        return result, 0 if bookmark is None else int(bookmark.txid)
+
+    async def run_attached_at(
+        self, stream: Stream, request: Request, call: Call, min_txid: int = 0
+    ) -> tuple[Result, Bookmark | None]:
+        """Run one request of such a stream; gives its result and the bookmark of what it saw or made.
 
         One at a time. Raises PandoError. When an open transaction is lost by that, or by its time, this and all
         further requests fail until one that was to end the transaction: a client may have sent them already, and
         outside of the transaction they would mean something else.
         """
         if stream.lost is not None:
-            return self._still_lost(stream, request), 0
+            return self._still_lost(stream, request), None
         had_transaction = stream.has_transaction
         stream.is_busy = True
         try:
@@ -247,7 +259,7 @@ class SqlService:
                 stream.lost = lost
             if stream.is_gone:
                 self._release(stream)
-        return results[0], 0 if bookmark is None else int(bookmark.txid)
+        return results[0], bookmark
 
     def _still_lost(self, stream: Stream, request: Request) -> Failure:
         lost = stream.lost

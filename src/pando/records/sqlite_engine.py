@@ -1,0 +1,139 @@
+"""`Engine` on SQLite: reads on a web process's own connections, writes and transactions through its links.
+
+A batch of writes is one command of the primary's group commit; a transaction is a session of the primary's writer,
+which others wait for, so it must be short. Not here: which of the two a change needs (`pando.records.writing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import cast
+
+from pando.errors import SqlError, invariant
+from pando.records.engine import Row, Statement, Value, Written
+from pando.sql.service import Call, SqlService
+from pando.sql.streams import Stream
+from pando.store import requests as store
+from pando.types import Bookmark
+
+_BEGIN = store.Step(store.Statement("BEGIN IMMEDIATE", want_rows=False))
+
+
+class SqliteEngine:
+    """One database of this node. `caller` tells who waits for own writes (see `pando.sql.own_writes`)."""
+
+    def __init__(self, service: SqlService, database: str, *, caller: bytes = b"") -> None:
+        self._service = service
+        self._database = database
+        self._call = Call(database, caller=caller)
+        self._position: Bookmark | None = None
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether writes happen on this node."""
+        return self._service.is_primary
+
+    @property
+    def position(self) -> Bookmark | None:
+        """What a read that ends now has seen at most, or what was written last; None before the first read."""
+        seen = self._service.seen(self._database)
+        wrote = self._position
+        if seen is None or wrote is None:
+            return seen or wrote
+        return wrote if (wrote.epoch, wrote.txid) > (seen.epoch, seen.txid) else seen
+
+    def reads(self) -> SqliteEngine:
+        """Read what this node shows."""
+        return self
+
+    async def query(self, sql: str, args: Sequence[Value] = ()) -> list[Row]:
+        """Give all rows. Raises SqlError and the errors of the node."""
+        request = store.Execute(store.Statement(sql, tuple(args)))
+        results = await self._service.read(self._database, (request,))
+        return _rows_of(results[0]).rows
+
+    async def write(self, statements: Sequence[Statement]) -> list[Written]:
+        """Run statements in one transaction, all or nothing. Raises SqlError of the first that failed."""
+        if len(statements) == 1:
+            results, bookmark = await self._service.write((_execute(statements[0]),), self._call)
+            self._note(bookmark)
+            return [_rows_of(results[0])]
+        results, bookmark = await self._service.write((_atomic(statements),), self._call)
+        self._note(bookmark)
+        batch = results[0]
+        if isinstance(batch, store.Failure):
+            raise _error(batch)
+        invariant(isinstance(batch, store.BatchResult), "a batch gives a batch", result=type(batch).__name__)
+        return _steps_of(cast("store.BatchResult", batch), len(statements))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[SqliteTransaction]:
+        """Open a transaction on the primary; it is committed on exit, rolled back on an exception."""
+        stream = self._service.attach(self._database)
+        try:
+            transaction = SqliteTransaction(self._service, stream, self._call)
+            await transaction.execute("BEGIN IMMEDIATE")
+            yield transaction
+            await transaction.execute("COMMIT")
+            self._note(transaction.position)
+        finally:
+            self._service.detach(stream)  # rolls back what is still open
+
+    def _note(self, bookmark: Bookmark | None) -> None:
+        if bookmark is not None:
+            self._position = bookmark
+
+
+class SqliteTransaction:
+    """A transaction on the primary, from BEGIN to the end of its context."""
+
+    def __init__(self, service: SqlService, stream: Stream, call: Call) -> None:
+        self._service = service
+        self._stream = stream
+        self._call = call
+        self.position: Bookmark | None = None
+
+    async def query(self, sql: str, args: Sequence[Value] = ()) -> list[Row]:
+        """Give all rows, the transaction's own writes among them."""
+        return (await self.execute(sql, args)).rows
+
+    async def execute(self, sql: str, args: Sequence[Value] = ()) -> Written:
+        """Run one statement. Raises SqlError: the transaction goes on; other errors: it is lost."""
+        request = _execute(Statement(sql, tuple(args)))
+        result, self.position = await self._service.run_attached_at(self._stream, request, self._call)
+        return _rows_of(result)
+
+
+def _execute(statement: Statement) -> store.Execute:
+    return store.Execute(store.Statement(statement.sql, statement.args))
+
+
+def _atomic(statements: Sequence[Statement]) -> store.Batch:
+    """BEGIN, each statement if the one before it succeeded, COMMIT; ROLLBACK if that was not reached."""
+    steps = [_BEGIN]
+    for number, statement in enumerate(statements):
+        steps.append(store.Step(store.Statement(statement.sql, statement.args), store.StepOk(number)))
+    steps.append(store.Step(store.Statement("COMMIT", want_rows=False), store.StepOk(len(statements))))
+    unfinished = store.And((store.StepOk(0), store.Not(store.StepOk(len(statements) + 1))))
+    steps.append(store.Step(store.Statement("ROLLBACK", want_rows=False), unfinished))
+    return store.Batch(tuple(steps))
+
+
+def _steps_of(batch: store.BatchResult, count: int) -> list[Written]:
+    failed = next((error for error in batch.errors if error is not None), None)
+    if failed is not None:
+        raise _error(failed)
+    return [_rows_of(result) for result in batch.results[1 : count + 1]]
+
+
+def _rows_of(result: store.Result | None) -> Written:
+    if isinstance(result, store.Failure):
+        raise _error(result)
+    invariant(isinstance(result, store.StatementResult), "a statement gives rows", result=type(result).__name__)
+    found = cast("store.StatementResult", result)
+    return Written(found.rows, found.affected_row_count)
+
+
+def _error(failure: store.Failure) -> SqlError:
+    return SqlError(failure.message, code=failure.code, extended_code=failure.extended_code)
