@@ -64,6 +64,11 @@ class Engine(Protocol):
         """What a read that ends now has seen at most; None before anything was read."""
         ...
 
+    @property
+    def settled(self) -> tuple[int, int] | None:
+        """The (epoch, txid) that reads show now; None while a commit may be becoming visible."""
+        ...
+
     def reads(self) -> Reads:
         """Read what this node shows."""
         ...

@@ -43,6 +43,11 @@ class SqliteEngine:
             return seen or wrote
         return wrote if (wrote.epoch, wrote.txid) > (seen.epoch, seen.txid) else seen
 
+    @property
+    def settled(self) -> tuple[int, int] | None:
+        """The (epoch, txid) that reads show now; None while a commit may be becoming visible."""
+        return self._service.settled(self._database)
+
     def reads(self) -> SqliteEngine:
         """Read what this node shows."""
         return self

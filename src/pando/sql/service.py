@@ -207,6 +207,14 @@ class SqlService:
         reads = self._pool.ready(database)
         return None if reads is None else self._bookmark(database, reads.opened.slot)
 
+    def settled(self, database: str) -> tuple[int, int] | None:
+        """Give the (epoch, txid) that reads show now; None while a commit may be becoming visible."""
+        reads = self._pool.ready(database)
+        if reads is None:
+            return None
+        visible = self._positions.visible(reads.opened.slot)
+        return visible if visible == self._positions.about(reads.opened.slot) else None
+
     # -- streams that live with a connection ----------------------------------------------------------------------
 
     def attach(self, database: str) -> Stream:
