@@ -96,6 +96,42 @@ OPEN_DATABASES_MAX = 256
 DATABASES_MAX = 100_000
 """Databases of a node."""
 
+# Realtime
+REALTIME_CLIENTS_MAX = 10_000
+"""Open event streams of one web process; more are refused."""
+REALTIME_TOPICS_MAX = 1000
+"""Subscriptions of one stream (PocketBase's figure)."""
+REALTIME_TOPIC_CHARS_MAX = 2500
+"""Longest subscription, options included (PocketBase's figure)."""
+REALTIME_CLIENT_ID_CHARS_MAX = 255
+"""Longest client id that is looked at (PocketBase's figure); ours have 40."""
+REALTIME_TOPICS_CHARS_MAX = 64 * MIB
+"""Subscriptions of all streams of one web process together."""
+REALTIME_IDLE_S = 300.0
+"""A stream ends after this time without a message (PocketBase's figure)."""
+REALTIME_STREAM_S = 1800.0
+"""A stream ends after this time in any case (PocketBase's figure)."""
+REALTIME_OUTBOX_EVENTS_MAX = 2000
+"""Events that wait for one stream; past it the stream ends, so that its client begins anew."""
+REALTIME_OUTBOX_BYTES_MAX = 4 * MIB
+"""Data of these events; a single larger event still goes out, alone."""
+REALTIME_OUTBOXES_BYTES_MAX = 256 * MIB
+"""Data that waits for all streams of one web process; past it the stream with the most ends."""
+REALTIME_JUDGED_AT_ONCE = 32
+"""Evaluations of one change's rules that are under way together."""
+CHANGES_BATCH_MAX = 500
+"""Changes that are read from the feed at once."""
+CHANGES_BATCH_BYTES_MAX = 4 * MIB
+"""Old and new rows of these; a single larger change is read alone, in pieces of this size."""
+CONSUMER_IN_FLIGHT_MAX = 1000
+"""Events that the members of one consumer group have and did not acknowledge: bounds the group's row."""
+CONSUMER_NAME_CHARS_MAX = 128
+"""Longest name of a consumer group or of a member."""
+WATCHES_PER_LINK_MAX = 1024
+"""Databases of whose commits one web process wants to hear."""
+COMMITTED_TABLES_MAX = 64
+"""Tables named in one notice of commits; past it any table may have changed."""
+
 # Replication
 LINK_FRAME_BYTES_MAX = 64 * MIB
 """Longest message between processes or nodes."""
@@ -149,6 +185,8 @@ assert WAL_PAGES_CHECKPOINT < WAL_PAGES_RESTART
 assert HEARTBEAT_S * 3 <= LINK_SILENCE_S
 assert SEND_BATCH_BYTES < LINK_FRAME_BYTES_MAX
 assert SEND_BATCH_BYTES <= SEND_WINDOW_BYTES <= LINK_WINDOW_BYTES <= LINK_IN_FLIGHT_BYTES_MAX
+assert CHANGES_BATCH_BYTES_MAX < RESPONSE_SIZE_BYTES_MAX
+assert REALTIME_OUTBOX_BYTES_MAX <= REALTIME_OUTBOXES_BYTES_MAX
 assert RESPONSE_SIZE_BYTES_MAX <= RUN_SIZE_BYTES_MAX < LINK_FRAME_BYTES_MAX
 assert WIRE_ENTRY_BYTES_MAX < LINK_FRAME_BYTES_MAX
 assert SEGMENT_SIZE_BYTES_MAX < LOG_SIZE_BYTES_MAX
