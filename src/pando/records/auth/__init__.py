@@ -1,0 +1,1 @@
+"""Sign-in: tokens, passwords, who is asking, and what the sign-in routes answer. See ../DESIGN.md."""
