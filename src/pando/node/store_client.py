@@ -15,7 +15,7 @@ from typing import Any
 
 from pando import limits
 from pando.clock import system_random
-from pando.errors import NotReady, OutcomeUnknown, PandoError, PrimaryUnavailable
+from pando.errors import NotReady, OutcomeUnknown, Overloaded, PandoError, PrimaryUnavailable
 from pando.log import EventLog
 from pando.node.asking import AskedLink
 from pando.node.keeping import LinkKeeper, Pauses
@@ -58,7 +58,9 @@ class NodeStoreClient:
         self._hops = 0
         self.topology = NO_TOPOLOGY
         self.on_committed: Callable[[wire.Committed], None] | None = None
-        """Called when a commit became visible on this node."""
+        """Called when commits of a watched database became visible on this node."""
+        self._watched: set[str] = set()
+        self._told: AskedLink | None = None
         self._changed = asyncio.Event()
         self._own = LinkKeeper(
             kind=LinkKind.WEB.value,
@@ -159,6 +161,35 @@ class NodeStoreClient:
         """Return once this node shows the commit; raises BookmarkTimeout."""
         own = self._require_own()
         await own.ask(wire.WaitPosition(own.next_id(), database, epoch, txid, timeout_s), NotReady)
+
+    def watch(self, database: str) -> None:
+        """Have `on_committed` called for a database from now on, also after the own store was started anew.
+
+        Raises Overloaded.
+        """
+        if database not in self._watched:
+            if len(self._watched) >= limits.WATCHES_PER_LINK_MAX:
+                raise Overloaded(f"{len(self._watched)} databases are watched already, which is the limit")
+            self._watched.add(database)
+            if self._told is not None:
+                self._told.tell(wire.Watch(self._told.next_id(), database))
+
+    def unwatch(self, database: str) -> None:
+        """Hear no more of a database."""
+        if database in self._watched:
+            self._watched.discard(database)
+            if self._told is not None:
+                self._told.tell(wire.Watch(self._told.next_id(), database, wanted=False))
+
+    def _watch_again(self) -> None:
+        """Tell a new link to the own store what is watched; it answers with where the databases are."""
+        own = self._own.current
+        if own is self._told:
+            return
+        self._told = own
+        if own is not None:
+            for database in self._watched:
+                own.tell(wire.Watch(own.next_id(), database))
 
     # -- services for the cluster's routes --
 
@@ -292,6 +323,7 @@ class NodeStoreClient:
         """Choose the link for writes anew, and wake who waits for a change."""
         keeper = self._own if self.is_primary else self._peer
         self._writer = keeper.current if keeper is not None else None
+        self._watch_again()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

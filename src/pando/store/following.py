@@ -29,10 +29,23 @@ HEARTBEAT_LATE_S: Final = 2 * limits.HEARTBEAT_S
 """After so much silence of its upstream a replica must think that it is behind, by as long as the silence."""
 
 
+def _ignore(name: str, position: Position) -> None:
+    """For who does not care."""
+
+
 class ReplicaDatabase:
     """An open database of a replica."""
 
-    def __init__(self, name: str, context: StoreContext, log: CommitLog, slot: Slot, generation: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        context: StoreContext,
+        log: CommitLog,
+        slot: Slot,
+        generation: int,
+        on_shown: Callable[[str, Position], None] = _ignore,
+    ) -> None:
+        """`on_shown` hears what readers see from now on."""
         self.name = name
         self.path = str(context.layout.database(name))
         self.slot = slot
@@ -46,17 +59,25 @@ class ReplicaDatabase:
         self.lag_s = 0.0
         self._meter = LagMeter(TXID(0), context.clock.monotonic())
         self._generation = generation
+        self._on_shown = on_shown
         self._applier: ApplierClient = context.applier
         self._clock: Clock = context.clock
         self._layout = context.layout
         self.last_used = context.clock.monotonic()
 
     @classmethod
-    async def open(cls, name: str, context: StoreContext, slot: Slot, generation: int) -> ReplicaDatabase:
+    async def open(
+        cls,
+        name: str,
+        context: StoreContext,
+        slot: Slot,
+        generation: int,
+        on_shown: Callable[[str, Position], None] = _ignore,
+    ) -> ReplicaDatabase:
         """Open the log and let the applier open the file. Raises PandoError."""
         run = asyncio.get_running_loop().run_in_executor
         log = await run(context.executor, CommitLog.open, context.layout.log(name), context.fs)
-        database = cls(name, context, log, slot, generation)
+        database = cls(name, context, log, slot, generation, on_shown)
         try:
             await database.open_file()
         except BaseException:
@@ -114,6 +135,7 @@ class ReplicaDatabase:
         if position.txid > self.head_txid:
             self.head_txid = position.txid
         self.waiters.advance(position.epoch, position.txid)
+        self._on_shown(self.name, position)
 
     def heard(self, head: TXID, unsent_bytes: int, silent_s: float) -> None:
         """Note the newest commit that the upstream is known to have, and how long ago that was heard."""

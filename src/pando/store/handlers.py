@@ -18,7 +18,9 @@ from pando.store import protocol as wire
 from pando.store.catalog import Catalog
 from pando.store.commands import Command
 from pando.store.database import Database
+from pando.store.handshake import LinkKind
 from pando.store.link import Link, LinkEnd
+from pando.store.watching import Watching
 from pando.types import TXID, Epoch, parse_database_name
 
 TASKS_MAX = 1024
@@ -29,6 +31,7 @@ class Services(Protocol):
     """What the store offers beyond its databases."""
 
     catalog: Catalog
+    watching: Watching
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -66,8 +69,9 @@ class Services(Protocol):
 class ClientLink:
     """One web process, peer or command."""
 
-    def __init__(self, number: int, link: Link, services: Services) -> None:
+    def __init__(self, number: int, link: Link, services: Services, kind: LinkKind = LinkKind.WEB) -> None:
         self._number = number
+        self._kind = kind
         self._link = link
         self._services = services
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,8 +90,14 @@ class ClientLink:
         """Roll back what the other side left open."""
         for task in self._tasks:
             task.cancel()
+        self._services.watching.left(self)
         for database in self._services.catalog.opened():
             database.end_link(self._number)
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the other side does not keep up."""
+        return self._link.is_congested
 
     def push(self, message: wire.StoreAnswer) -> None:
         """Say something unasked."""
@@ -163,6 +173,8 @@ class ClientLink:
             self._link.send(wire.Listed(message.id, tuple(services.catalog.names())))
         elif isinstance(message, wire.GetStatus):
             self._link.send(services.node_status(message.id))
+        elif isinstance(message, wire.Watch):
+            self._watch(message)
         else:
             self._start(message.id, self._slow(message))
 
@@ -198,6 +210,25 @@ class ClientLink:
                 self._refuse(message.id, error)
 
         database.wait(Epoch(message.epoch), TXID(message.txid), self._services.now() + timeout_s, answer)
+
+    def _watch(self, message: wire.Watch) -> None:
+        services = self._services
+        try:
+            if self._kind is not LinkKind.WEB:
+                raise InvalidRequest("commits are told to web processes of this node only")
+            name = parse_database_name(message.database)
+            if not message.wanted:
+                services.watching.unwatch(self, name)
+            else:
+                services.watching.watch(self, name)
+        except PandoError as error:
+            self._refuse(message.id, error)
+            return
+        self._link.send(wire.Finished(message.id))
+        database = services.catalog.get(name)
+        if message.wanted and database is not None:
+            epoch, txid = database.slot.table.visible(database.slot.number)
+            self._link.send(wire.Committed(name, epoch, txid))
 
     def _cancel(self, run_id: int) -> None:
         for waiting in self._waiting_runs.values():

@@ -112,6 +112,17 @@ class SyncNow(msgspec.Struct, frozen=True, array_like=True, tag=12):
     id: int
 
 
+class Watch(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """From a web process of the node: push Committed for a database from now on, or no more. Answered by Finished.
+
+    If the database is open, its position follows at once: a link that was lost has missed no commit unheard.
+    """
+
+    id: int
+    database: str
+    wanted: bool = True
+
+
 StoreRequest = (
     Run
     | Cancel
@@ -125,6 +136,7 @@ StoreRequest = (
     | GetStatus
     | VerifyDatabase
     | SyncNow
+    | Watch
 )
 
 
@@ -240,7 +252,10 @@ class Topology(msgspec.Struct, array_like=True, tag=108):
 
 
 class Committed(msgspec.Struct, array_like=True, tag=109):
-    """Pushed to web processes after a commit became visible: the versions of these tables changed (empty: all)."""
+    """Pushed to links that asked (`Watch`) after commits became visible: these tables changed (empty: any).
+
+    One notice may stand for many commits; `txid` is that of the last.
+    """
 
     database: str
     epoch: int

@@ -46,7 +46,8 @@ from pando.store.retaining import Retaining
 from pando.store.sending import Downstream
 from pando.store.snapshotting import Snapshots
 from pando.store.verifying import verify_database
-from pando.types import DEFAULT_DATABASE, Durability, Epoch, Role
+from pando.store.watching import Watching
+from pando.types import DEFAULT_DATABASE, Durability, Epoch, Position, Role
 
 _TICK_S = 0.1
 _TRIM_S = 5.0
@@ -92,6 +93,7 @@ class StoreServer:
             state=NodeState.load(self._fs, self._layout.node_state, chance=system_random(), node=options.node),
             applier=ApplierClient(on_notice=self._applier_says, on_connected=self._applier_came),
         )
+        self.watching = Watching(self._loop.call_later)
         self.positions = PositionTable.create(self._layout.positions, options.positions_slots)
         self.catalog = Catalog(
             layout=self._layout, fs=self._fs, positions=self.positions, open_database=self._open_database
@@ -233,9 +235,11 @@ class StoreServer:
                 slot,
                 partial(self._confirm, name),
                 self._durable,
+                self._visible,
             )
+            self._visible(name, database.position)
             return database
-        return await ReplicaDatabase.open(name, self.context, slot, generation)
+        return await ReplicaDatabase.open(name, self.context, slot, generation, self._visible)
 
     def _confirm(self, name: str, outcome: Outcome, ran: protocol.Ran) -> None:
         self.confirming.confirm(name, outcome.command, ran, has_written=bool(outcome.command.tables))
@@ -243,6 +247,11 @@ class StoreServer:
     def _durable(self, name: str, entry: LogEntry) -> None:
         self.downstream.push(name, entry)
         self.confirming.durable(name, entry.max_txid)
+        self.watching.committed(name, entry.epoch, entry.max_txid, entry.tables)
+
+    def _visible(self, name: str, position: Position) -> None:
+        """Readers see this now; what changed on the way is not known."""
+        self.watching.committed(name, position.epoch, position.txid, ())
 
     def _stale(self, epoch: Epoch, reason: str) -> None:
         """Somebody knows a newer epoch: this primary must not go on writing in its own."""
@@ -303,7 +312,7 @@ class StoreServer:
             raise NotReady(f"this store has {limits.LINKS_MAX} links, which is the limit")
         self._number += 1
         number = self._number
-        client = ClientLink(number, link, self)
+        client = ClientLink(number, link, self, peer.kind)
         self._clients[number] = client
 
         def on_closed(end: LinkEnd) -> None:

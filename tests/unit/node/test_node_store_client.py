@@ -363,3 +363,53 @@ def test_pauses_grow_to_their_bound_and_start_anew():
     assert [pauses.next_s() for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
     pauses.reset()
     assert pauses.next_s() == 0.1
+
+
+def watches(store):
+    return [(message.database, message.wanted) for message in store.received if isinstance(message, wire.Watch)]
+
+
+def test_what_is_watched_is_told_to_every_new_link_of_the_own_store(folder):
+    async def scenario():
+        async with client_of(folder) as client:
+            client.watch("early")
+            async with started(folder) as store:
+                await client.until(lambda: client.is_ready)
+                client.watch("data")
+                client.watch("data")
+                client.unwatch("early")
+                client.unwatch("never")
+                await wait_until(lambda: len(store.received) == 3)
+                assert watches(store) == [("early", True), ("data", True), ("early", False)]
+            await client.until(lambda: not client.is_ready)
+            client.watch("late")
+            async with started(folder) as store:
+                await client.until(lambda: client.is_ready)
+                await wait_until(lambda: len(store.received) == 2)
+                assert sorted(watches(store)) == [("data", True), ("late", True)]
+
+    run(scenario())
+
+
+def test_the_primary_of_another_node_is_not_asked_for_commits(folder):
+    async def scenario():
+        async with two_nodes(folder) as (client, own, primary):
+            client.watch("data")
+            await wait_until(lambda: watches(own) == [("data", True)])
+            await client.run("data", 0, INSERT, "", False)
+            assert watches(primary) == []
+
+    run(scenario())
+
+
+def test_too_many_watches_are_refused(folder, monkeypatch):
+    monkeypatch.setattr("pando.limits.WATCHES_PER_LINK_MAX", 1)
+
+    async def scenario():
+        async with client_of(folder) as client:
+            client.watch("a")
+            client.watch("a")
+            with pytest.raises(Overloaded):
+                client.watch("b")
+
+    run(scenario())

@@ -8,9 +8,13 @@ from pando import limits
 from pando.errors import NotReady, Overloaded, UnknownDatabase
 from pando.store import protocol as wire
 from pando.store.handlers import ClientLink, shrink
+from pando.store.handshake import LinkKind
+from pando.store.watching import Watching
 
 
 class FakeLink:
+    is_congested = False
+
     def __init__(self):
         self.sent = []
 
@@ -21,8 +25,14 @@ class FakeLink:
         return [message for message in self.sent if getattr(message, "id", None) == request_id]
 
 
+class FakeTable:
+    def visible(self, slot):
+        return 1, 40 + slot
+
+
 class FakeSlot:
     number = 3
+    table = FakeTable()
 
 
 class FakeDatabase:
@@ -80,6 +90,7 @@ class FakeCatalog:
 class FakeServices:
     def __init__(self):
         self.catalog = FakeCatalog()
+        self.watching = Watching(lambda after_s, call: None)
         self.asked = []
 
     def now(self):
@@ -110,10 +121,10 @@ class FakeServices:
 
 
 class World:
-    def __init__(self):
+    def __init__(self, kind=LinkKind.WEB):
         self.services = FakeServices()
         self.link = FakeLink()
-        self.client = ClientLink(5, self.link, self.services)
+        self.client = ClientLink(5, self.link, self.services, kind)
 
     def say(self, *messages):
         self.client.on_messages(list(messages))
@@ -308,6 +319,46 @@ def test_waiting_for_a_position_has_a_limit():
         assert [type(m) for m in world.link.sent[1:]] == [wire.Finished, wire.Refused]
 
     in_loop(scenario)
+
+
+def test_who_watches_hears_where_the_database_is_and_of_commits_until_it_does_not_want_to():
+    async def scenario(world):
+        world.say(wire.Watch(1, "default"))  # not open yet
+        assert world.link.sent[1:] == [wire.Finished(1)]
+        await world.services.catalog.open("data")
+        world.say(wire.Watch(2, "data"))
+        assert world.link.sent[2:] == [wire.Finished(2), wire.Committed("data", 1, 43)]
+
+    in_loop(scenario)
+
+
+def test_commits_are_told_until_they_are_not_wanted_or_the_link_is_closed():
+    async def scenario(world):
+        timed = []
+        watching = world.services.watching = Watching(lambda after_s, call: timed.append(call))
+        world.say(wire.Watch(1, "data"), wire.Watch(2, "other"))
+        watching.committed("data", 1, 7, ("t",))
+        timed.pop()()
+        assert world.link.sent[-1] == wire.Committed("data", 1, 7, ("t",))
+        world.say(wire.Watch(3, "data", wanted=False))
+        watching.committed("data", 1, 8, ())
+        assert world.link.sent[-1] == wire.Finished(3)
+        world.client.on_closed(None)
+        timed.clear()
+        watching.committed("other", 1, 9, ())
+        assert timed == []
+
+    in_loop(scenario)
+
+
+def test_only_web_processes_of_the_node_watch():
+    for kind in (LinkKind.PEER, LinkKind.CLI):
+        world = World(kind)
+        world.say(wire.Watch(1, "data"), wire.Watch(2, "no good name!"))
+        assert [message.code for message in world.link.sent[1:]] == ["INVALID_REQUEST"] * 2
+    world = World()
+    world.say(wire.Watch(2, "no good name!"))
+    assert [message.code for message in world.link.sent[1:]] == ["INVALID_DATABASE_NAME"]
 
 
 def test_an_answer_that_is_too_large_becomes_a_refusal():
