@@ -6,12 +6,12 @@ gets when none is given (`autogenerate`), whether an id is taken (`pando.records
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from pando.records.engine import Value
-from pando.records.fields import addresses, casting
+from pando.records.fields import addresses, casting, matching
 from pando.records.fields.base import FieldOps
+from pando.records.fields.patterns import PatternError
 from pando.records.model import EditorField, EmailField, TextField, UrlField
 from pando.records.problems import REQUIRED, Problem
 
@@ -144,7 +144,7 @@ class UrlOps(_TextLikeOps):
 
 def check_pattern(pattern: str, text: str) -> Problem | None:
     """Check that a pattern is found in a text."""
-    if pattern and not re.search(pattern, text):
+    if pattern and not _is_found(pattern, text):
         return Problem("validation_invalid_format", "Invalid value format.")
     return None
 
@@ -161,3 +161,11 @@ def check_id(text: str) -> Problem | None:
 
 def _is_allowed(domain: str, only: tuple[str, ...] | None, without: tuple[str, ...] | None) -> bool:
     return (not only or domain in only) and domain not in (without or ())
+
+
+def _is_found(pattern: str, text: str) -> bool:
+    """Look for a pattern; one that cannot be read, which only SQL can have stored, is found nowhere."""
+    try:
+        return matching.matcher(pattern).is_found_in(text)
+    except PatternError:
+        return False
