@@ -7,7 +7,7 @@ Not here: files on this machine (`local_storage`), on S3 (`s3_storage`), which n
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -97,7 +97,7 @@ def check_range(start: int, end: int | None) -> None:
     invariant(start >= 0 and (end is None or end >= start), "a range goes forward", start=start, end=end)
 
 
-async def chunks_of(body: Body, size_max: int) -> AsyncIterator[bytes]:
+async def chunks_of(body: Body, size_max: int) -> AsyncGenerator[bytes, None]:
     """Give a body in pieces of at most CHUNK_BYTES; raises RequestTooLarge as soon as there is more than `size_max`."""
     size = 0
     async for piece in _pieces(body):
