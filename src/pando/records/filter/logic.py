@@ -1,0 +1,174 @@
+"""From comparisons over joins to one condition on a row.
+
+What a filter means is said in terms of one big join: the question's row beside all combinations of the rows that its
+paths lead to (one row of NULLs where a path leads nowhere); a row is found if one combination satisfies the filter.
+A comparison without `?` over several values also demands that no value fails it.
+
+That join is never made. Conditions know AND and OR only, so "some combination" can be moved inwards: to the smallest
+part of the filter that uses a join, as `EXISTS`. Parts that are joined by AND and use the same join share one EXISTS,
+since they speak of the same row; parts joined by OR need not. So no row comes twice, nothing is made distinct, and
+SQLite stops at the first match. Pure. Not here: what comparisons mean (`comparing`), which joins there are (`paths`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pando.records.filter.dialect import Dialect
+from pando.records.filter.parts import TRUE, Fragment, Join, enclosed, joined, lineage, moved
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One comparison: its SQL, the joins that it reads, those without whose rows it fails; all values or any."""
+
+    sql: Fragment
+    joins: frozenset[Join] = frozenset()
+    rejects: frozenset[Join] = frozenset()
+    all_match: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """Holds when all hold."""
+
+    items: tuple[Logic, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """Holds when one holds."""
+
+    items: tuple[Logic, ...]
+
+
+Logic = Test | Every | Some
+
+
+def joins_of(logic: Logic) -> frozenset[Join]:
+    """Find all joins that are read."""
+    if isinstance(logic, Test):
+        return logic.joins
+    return frozenset().union(*(joins_of(each) for each in logic.items))
+
+
+def _firsts(joins: Iterable[Join]) -> frozenset[Join]:
+    return frozenset(first for join in joins if (first := join.first_many))
+
+
+def _rejects(logic: Logic) -> frozenset[Join]:
+    """Find the joins without whose rows it cannot hold."""
+    if isinstance(logic, Test):
+        return logic.rejects
+    found = [_rejects(each) for each in logic.items]
+    return frozenset().union(*found) if isinstance(logic, Every) else frozenset.intersection(*found)
+
+
+class Scopes:
+    """Writes conditions; joins that may give several rows are read in the smallest scope that will do."""
+
+    def __init__(self, dialect: Dialect, new_alias: Callable[[], str]) -> None:
+        self._dialect = dialect
+        self._new_alias = new_alias
+
+    def write(self, logic: Logic, hosted: frozenset[Join] = frozenset()) -> Fragment:
+        """Write a condition that can stand beside AND; `hosted` are first joins that are read already."""
+        if isinstance(logic, Test):
+            return self._test(logic, hosted)
+        if isinstance(logic, Some):
+            return enclosed(joined(" OR ", [self.write(each, hosted) for each in logic.items]))
+        parts = _connected(_flat(logic), hosted)
+        return enclosed(joined(" AND ", [self._together(each, hosted) for each in parts]))
+
+    def tables(self, joins: Iterable[Join]) -> Fragment:
+        """Write joins of a FROM that has begun, each with at most one row, or with NULLs where there is none."""
+        return self._rest(sorted(joins, key=lambda each: each.number), {}, frozenset())
+
+    def exists(self, joins: Iterable[Join], condition: Fragment, inner: frozenset[Join] = frozenset()) -> Fragment:
+        """Ask whether some combination of rows satisfies a condition, which fails without rows of `inner` joins."""
+        return ("EXISTS (SELECT 1", *self._from(joins, {}, inner, condition), ")")
+
+    def all_of(self, value: Fragment, joins: Iterable[Join], function: str) -> Fragment:
+        """Make one value of all values that a path leads to."""
+        members = _members(joins, _firsts(joins))
+        return ("(SELECT ", function, "(", *value, ")", *self._from(members, {}, frozenset(), ()), ")")
+
+    def _test(self, test: Test, hosted: frozenset[Join]) -> Fragment:
+        firsts = _firsts(test.joins)
+        own = firsts - hosted
+        found = self.exists(_members(test.joins, own), test.sql, test.rejects) if own else test.sql
+        if not test.all_match or not firsts:
+            return found
+        return (*found, " AND ", *self._none_fails(test, firsts))
+
+    def _none_fails(self, test: Test, firsts: frozenset[Join]) -> Fragment:
+        """Ask whether no combination of values fails a comparison."""
+        members = _members(test.joins, firsts)
+        copies = {each: Join(self._new_alias(), each.number, is_many=each.is_many) for each in members}
+        # A lone path without rows has nothing that could fail; of two, the other's values are compared with NULL.
+        inner = firsts if len(firsts) == 1 else frozenset()
+        condition = ("NOT (", *moved(test.sql, copies), ")")
+        return ("NOT EXISTS (SELECT 1", *self._from(members, copies, inner, condition), ")")
+
+    def _together(self, items: Sequence[Logic], hosted: frozenset[Join]) -> Fragment:
+        """Write parts that are joined by AND and speak of the same rows."""
+        if len(items) == 1:
+            return self.write(items[0], hosted)
+        uses = [_firsts(joins_of(each)) - hosted for each in items]
+        shared = frozenset(join for use in uses for join in use if sum(join in other for other in uses) > 1)
+        condition = joined(" AND ", [self.write(each, hosted | shared) for each in items])
+        joins = _members((join for each in items for join in joins_of(each)), shared)
+        return self.exists(joins, condition, frozenset().union(*(_rejects(each) for each in items)))
+
+    def _from(
+        self, joins: Iterable[Join], to: Mapping[Join, Join], inner: frozenset[Join], condition: Fragment
+    ) -> Fragment:
+        members = sorted(joins, key=lambda each: each.number)
+        first = next((each for each in members if each in inner), None)
+        if first is None:
+            start: Fragment = (f" FROM (SELECT 1) AS {self._dialect.name(self._new_alias())}",)
+            return (*start, *self._rest(members, to, inner), *((" WHERE ", *condition) if condition else ()))
+        rest = self._rest([each for each in members if each is not first], to, inner)
+        where = joined(" AND ", [each for each in (moved(first.on, to), condition) if each and each != TRUE])
+        return (" FROM ", *self._table(first, to), *rest, *((" WHERE ", *where) if where else ()))
+
+    def _rest(self, members: Sequence[Join], to: Mapping[Join, Join], inner: frozenset[Join]) -> Fragment:
+        return joined(
+            "",
+            (
+                (" JOIN " if each in inner else " LEFT JOIN ", *self._table(each, to), " ON ", *moved(each.on, to))
+                for each in members
+            ),
+        )
+
+    def _table(self, join: Join, to: Mapping[Join, Join]) -> Fragment:
+        return (*moved(join.source, to), f" AS {self._dialect.name(to.get(join, join).alias)}")
+
+
+def _members(joins: Iterable[Join], firsts: frozenset[Join]) -> frozenset[Join]:
+    """Find what has to be read for joins, from some first ones on."""
+    return frozenset(each for join in joins if join.first_many in firsts for each in lineage(join) if each.first_many)
+
+
+def _flat(logic: Every) -> list[Logic]:
+    found: list[Logic] = []
+    for each in logic.items:
+        found.extend(_flat(each) if isinstance(each, Every) else [each])
+    return found
+
+
+def _connected(items: Sequence[Logic], hosted: frozenset[Join]) -> list[list[Logic]]:
+    """Group what uses the same joins; groups and items keep their order."""
+    groups: list[tuple[set[Join], list[int]]] = []
+    for place, each in enumerate(items):
+        joins, places = set(_firsts(joins_of(each)) - hosted), [place]
+        apart = []
+        for group in groups:
+            if group[0] & joins:
+                joins |= group[0]
+                places += group[1]
+            else:
+                apart.append(group)
+        groups = [*apart, (joins, sorted(places))]
+    return [[items[place] for place in places] for _, places in sorted(groups, key=lambda each: each[1])]

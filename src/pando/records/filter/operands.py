@@ -1,0 +1,49 @@
+"""What a side of a comparison has become: SQL, and what is known of it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pando.records.filter.parts import NULL, Column, Fragment, Join
+from pando.records.filter.slots import Constant, PatternSlot, Slot, State
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A side of a comparison.
+
+    `state` is UNKNOWN for whatever depends on a row. `is_json` values are compared with IS, never coalesced with "".
+    A `strict` operand is NULL when the joins that it reads have no row. `guard` must hold, too, for a comparison with
+    it to hold (empty: nothing to guard). `pattern` is the operand as the right side of LIKE, unless that
+    is made in SQL.
+    """
+
+    sql: Fragment
+    state: State = State.UNKNOWN
+    is_json: bool = False
+    strict: bool = True
+    guard: Fragment = ()
+    pattern: Fragment = ()
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it is the same for all rows."""
+        return self.state is not State.UNKNOWN
+
+    @property
+    def joins(self) -> frozenset[Join]:
+        """The joins that it reads."""
+        return frozenset(each.join for each in (*self.sql, *self.guard) if isinstance(each, Column))
+
+
+NOTHING = Operand(NULL, State.NULL)
+"""NULL."""
+
+
+def bound(slot: Slot, state: State = State.FULL, *, is_json: bool = False) -> Operand:
+    """Make an operand of a bound value; what is known to be NULL or empty is written as such."""
+    if state is State.NULL:
+        return Operand(NULL, state, is_json)
+    if state is State.EMPTY:
+        return Operand(("''",), state, is_json, pattern=(PatternSlot(Constant("")),))
+    return Operand((slot,), state, is_json, pattern=(PatternSlot(slot),))

@@ -1,0 +1,349 @@
+"""Paths of names from a record on: columns, JSON, relations and back relations, with their joins and modifiers.
+
+A path starts at rows that are read (`Rows`) or at values that the request carries (`Sent`). What a client may not
+see, hidden fields and passwords, is unknown to it; rows of other collections it finds only as their list rules allow:
+the rule stands in the condition of the join, so that such rows are as absent. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from pando.records.filter.context import Context, Tree
+from pando.records.filter.dialect import Dialect
+from pando.records.filter.operands import Operand, bound
+from pando.records.filter.parts import TRUE, Column, Fragment, Join, joined
+from pando.records.filter.request import Area, RequestPath
+from pando.records.filter.slots import LastSlot, LengthSlot, ListSlot, RequestSlot
+from pando.records.filter.syntax import RELATIONS_MAX, FilterError
+from pando.records.model import (
+    BoolField,
+    Collection,
+    Field,
+    FileField,
+    GeoPointField,
+    JsonField,
+    NumberField,
+    PasswordField,
+    RelationField,
+    SelectField,
+)
+
+_UNIQUE = re.compile(
+    r"""\s*CREATE\s+UNIQUE\s+INDEX\s+(?:IF\s+NOT\s+EXISTS\s+)?\S+\s+ON\s+\S+?\s*
+        \(\s*[`"'\[]?(?P<column>\w+)[`"'\]]?(?:\s+COLLATE\s+\w+)?(?:\s+(?:ASC|DESC))?\s*\)\s*;?\s*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_VIA: Final = "_via_"
+_WORD = re.compile(r"[A-Za-z0-9_]+")
+
+
+class Modifier(StrEnum):
+    """What is asked of a value instead of the value."""
+
+    NONE = ""
+    ISSET = "isset"
+    CHANGED = "changed"
+    LENGTH = "length"
+    EACH = "each"
+    LOWER = "lower"
+
+
+_MODIFIERS: Final = frozenset(each.value for each in Modifier if each)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A name in a filter, taken apart."""
+
+    name: str
+    keys: tuple[str, ...]
+    modifier: Modifier = Modifier.NONE
+
+    def unknown(self) -> FilterError:
+        """Make the error for whatever is not there, or may not be known to be there."""
+        return FilterError(f"unknown field {self.name!r}")
+
+    def unsuitable(self) -> FilterError:
+        """Make the error for a modifier that the value does not have."""
+        return FilterError(f"{self.name!r} cannot have this modifier")
+
+
+def split(name: str) -> Path:
+    """Take a name apart; raises FilterError."""
+    *keys, last = name.split(".")
+    last, colon, modifier = last.partition(":")
+    keys.append(last)
+    if not all(keys) or (colon and modifier not in _MODIFIERS):
+        raise FilterError(f"cannot read the name {name!r}")
+    return Path(name, tuple(keys), Modifier(modifier))
+
+
+class Source(Protocol):
+    """Where a path starts, or has come to: a record of a collection."""
+
+    @property
+    def collection(self) -> Collection:
+        """What fields there are."""
+        ...
+
+    @property
+    def join(self) -> Join | None:
+        """The join to read through, if any."""
+        ...
+
+    def column(self, name: str) -> Fragment:
+        """Give a field's value."""
+        ...
+
+    def items(self, dialect: Dialect, name: str) -> Fragment:
+        """Make a table of a field's values."""
+        ...
+
+    def operand(self, context: Context, field: Field, keys: tuple[str, ...]) -> Operand:
+        """Give a field's value, or one inside of it, to compare."""
+        ...
+
+    def length(self, dialect: Dialect, name: str) -> Operand:
+        """Count a field's values."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a join."""
+
+    collection: Collection
+    join: Join
+
+    def column(self, name: str) -> Fragment:
+        """See Source."""
+        return (Column(self.join, name),)
+
+    def items(self, dialect: Dialect, name: str) -> Fragment:
+        """See Source."""
+        return dialect.items(self.column(name))
+
+    def operand(self, context: Context, field: Field, keys: tuple[str, ...]) -> Operand:
+        """See Source."""
+        if isinstance(field, JsonField | GeoPointField):
+            return Operand(context.dialect.extracted(self.column(field.name), keys), is_json=True)
+        return Operand(self.column(field.name))
+
+    def length(self, dialect: Dialect, name: str) -> Operand:
+        """See Source."""
+        return Operand(dialect.length(self.column(name)), strict=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Values of the request, of a record of `collection` (the body's, or who has signed in)."""
+
+    collection: Collection
+    area: Area
+    join: None = None
+
+    def _path(self, *keys: str) -> RequestPath:
+        return RequestPath(self.area, keys)
+
+    def column(self, name: str) -> Fragment:
+        """See Source."""
+        return (LastSlot(self._path(name)),)
+
+    def items(self, dialect: Dialect, name: str) -> Fragment:
+        """See Source."""
+        return dialect.listed((ListSlot(self._path(name)),))
+
+    def operand(self, context: Context, field: Field, keys: tuple[str, ...]) -> Operand:
+        """See Source."""
+        path = self._path(field.name, *keys)
+        is_json = isinstance(field, JsonField | GeoPointField)
+        found = bound(RequestSlot(path), context.shapes.state(path), is_json=is_json)
+        if self.area is Area.AUTH and isinstance(field, NumberField | BoolField):
+            return Operand(context.dialect.as_column(field, found.sql), found.state, pattern=found.pattern)
+        return found
+
+    def length(self, dialect: Dialect, name: str) -> Operand:
+        """See Source."""
+        return bound(LengthSlot(self._path(name)))
+
+
+@dataclass(frozen=True, slots=True)
+class Hardening:
+    """What stands between a client's filter and other people's records: conditions on a row of a join."""
+
+    may_list: Callable[[Collection, Join], Fragment]
+    may_see_email: Callable[[Collection, Join], Fragment]
+
+
+class Paths:
+    """Follows paths and makes their joins in one tree."""
+
+    def __init__(self, context: Context, tree: Tree, hardening: Hardening | None) -> None:
+        self._context = context
+        self._tree = tree
+        self._hardening = hardening
+
+    def operand(self, source: Source, path: Path, keys: tuple[str, ...]) -> Operand:
+        """Give what `keys` lead to from a source; raises FilterError."""
+        for place, key in enumerate(keys):
+            field, rest = self._field(source.collection, key), keys[place + 1 :]
+            if field is not None and not (isinstance(field, RelationField) and rest):
+                return self._leaf(source, field, rest, path)
+            if isinstance(field, RelationField) and rest == ("id",):
+                return self._ids(source, field, path)
+            if place >= RELATIONS_MAX:
+                raise FilterError(f"{path.name!r} follows more than {RELATIONS_MAX} relations")
+            back = None if isinstance(field, RelationField) else self.back_relation(source.collection, key)
+            if isinstance(field, RelationField):
+                source = self._follow(source, field, path)
+            elif back is not None:
+                source = self._follow_back(source, *back, path)
+            else:
+                break
+        raise path.unknown()
+
+    def back_relation(self, collection: Collection, key: str) -> tuple[Collection, RelationField] | None:
+        """Find what `<collection>_via_<field>` means."""
+        name, via, field_name = key.partition(_VIA)
+        other = self._context.schema.find(name) if via else None
+        field = None if other is None else self._field(other, field_name)
+        if other is None or not isinstance(field, RelationField) or field.collection_id != collection.id:
+            return None
+        return other, field
+
+    def open(self, collection: Collection, key: str, path: Path) -> Rows:
+        """Join all rows of a collection, whatever the row."""
+        return Rows(collection, self._join(("all", collection.id, key), None, collection, lambda _: TRUE, path, True))
+
+    # -- steps --------------------------------------------------------------------------------------------------------
+
+    def _field(self, collection: Collection, name: str) -> Field | None:
+        field = collection.field(name)
+        if field is not None and self._hardening and (field.hidden or isinstance(field, PasswordField)):
+            return None
+        return field
+
+    def _follow(self, source: Source, field: RelationField, path: Path) -> Rows:
+        target = self._context.schema.find(field.collection_id)
+        if target is None:
+            raise path.unknown()
+        parent, of = source.join, source.column(field.name)
+        if field.is_multiple:
+            parent = self._items(source, field)
+            of = (Column(parent, "value"),)
+        key = (_origin(source), field.name, "record")
+        return Rows(target, self._join(key, parent, target, lambda join: (Column(join, "id"), " = ", *of), path, False))
+
+    def _follow_back(self, source: Source, other: Collection, field: RelationField, path: Path) -> Rows:
+        own_id = source.column("id")
+
+        def on(join: Join) -> Fragment:
+            of: Fragment = (Column(join, field.name),)
+            if field.is_multiple:
+                return (*own_id, " IN (SELECT value FROM ", *self._context.dialect.items(of), ")")
+            return (*of, " = ", *own_id)
+
+        is_many = field.is_multiple or not _is_unique(other, field.name)
+        key = (_origin(source), other.id, field.name, "back")
+        return Rows(other, self._join(key, source.join, other, on, path, is_many))
+
+    def _join(
+        self,
+        key: tuple[object, ...],
+        parent: Join | None,
+        target: Collection,
+        on: Callable[[Join], Fragment],
+        path: Path,
+        is_many: bool,
+    ) -> Join:
+        """Find or make the join of a collection's rows."""
+        if self._hardening and target.rules.list is None:
+            raise path.unknown()
+        is_guarded = self._hardening is not None and bool((target.rules.list or "").strip())
+        found = self._tree.find((*key, is_guarded))
+        if found is not None:
+            return found
+        self._context.tables.add(target.name)
+        source = (self._context.dialect.name(target.name),)
+        join = self._context.new_join(source, parent, is_many=is_many)
+        self._tree.keep((*key, is_guarded), join)
+        join.on = on(join)
+        if self._hardening and is_guarded:
+            join.on = joined(" AND ", [join.on, self._hardening.may_list(target, join)])
+        return join
+
+    def _items(self, source: Source, field: Field) -> Join:
+        """Find or make the join of a field's values."""
+        key = (_origin(source), field.name, "items")
+        found = self._tree.find(key)
+        if found is None:
+            table = source.items(self._context.dialect, field.name)
+            found = self._context.new_join(table, source.join, is_many=True)
+            found.on = TRUE
+            self._tree.keep(key, found)
+        return found
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def _ids(self, source: Source, field: RelationField, path: Path) -> Operand:
+        """Give the ids in a relation, for which the records need not be read."""
+        if path.modifier not in (Modifier.NONE, Modifier.LOWER):
+            raise path.unsuitable()
+        if field.is_multiple:
+            found = Operand((Column(self._items(source, field), "value"),))
+        else:
+            found = source.operand(self._context, field, ())
+        return self.lower(found) if path.modifier is Modifier.LOWER else found
+
+    def _leaf(self, source: Source, field: Field, rest: tuple[str, ...], path: Path) -> Operand:
+        if rest and not _has_inside(field, rest):
+            raise path.unknown()
+        if path.modifier in (Modifier.EACH, Modifier.LENGTH):
+            if rest or not isinstance(field, SelectField | RelationField | FileField):
+                raise path.unsuitable()
+            if path.modifier is Modifier.LENGTH:
+                return source.length(self._context.dialect, field.name)
+            return Operand((Column(self._items(source, field), "value"),))
+        if path.modifier not in (Modifier.NONE, Modifier.LOWER):
+            raise path.unsuitable()
+        found = source.operand(self._context, field, rest)
+        if path.modifier is Modifier.LOWER:
+            found = self.lower(found)
+        return self._guarded(found, source, field)
+
+    def lower(self, operand: Operand) -> Operand:
+        """Make a value's letters small."""
+        lower = self._context.dialect.lower
+        pattern = lower(operand.pattern) if operand.pattern else ()
+        return Operand(lower(operand.sql), operand.state, operand.is_json, operand.strict, operand.guard, pattern)
+
+    def _guarded(self, operand: Operand, source: Source, field: Field) -> Operand:
+        is_email = field.name == "email" and source.collection.is_auth
+        if not is_email or self._hardening is None or source.join is None:
+            return operand
+        guard = self._hardening.may_see_email(source.collection, source.join)
+        return Operand(operand.sql, operand.state, operand.is_json, operand.strict, guard, operand.pattern)
+
+
+def _origin(source: Source) -> object:
+    if source.join is not None:
+        return source.join
+    return source.area if isinstance(source, Sent) else None
+
+
+def _has_inside(field: Field, keys: tuple[str, ...]) -> bool:
+    """Whether there is something inside of a field's value under these keys."""
+    if isinstance(field, GeoPointField):
+        return len(keys) == 1 and keys[0] in ("lon", "lat")
+    return isinstance(field, JsonField) and all(_WORD.fullmatch(each) for each in keys)
+
+
+def _is_unique(collection: Collection, column: str) -> bool:
+    """Whether an index says that a column's values differ."""
+    found = (_UNIQUE.fullmatch(each) for each in collection.indexes)
+    return any(each is not None and each["column"].lower() == column.lower() for each in found)
