@@ -37,6 +37,8 @@ NODES: Final = 3
 WRITERS: Final = 4
 HEAL_S: Final = 5.0
 """How soon after a kill every process must be back and every node serve, on a machine that has time for us."""
+HEAL_WHOLE_S: Final = 10.0
+"""The same after the death of whole nodes, or of two things one after the other."""
 NEVER_S: Final = 40.0
 """What is not healed by then never will be."""
 START_S: Final = 4.0
@@ -64,6 +66,7 @@ class Role(StrEnum):
     """A whole replica, whose directory is then deleted."""
 
 
+_ONE_PROCESS: Final = frozenset({Role.STORE, Role.APPLIER, Role.WEB, Role.SUPERVISOR})
 _WEIGHTS: Final[Mapping[Role, int]] = {
     Role.STORE: 5,
     Role.APPLIER: 4,
@@ -153,6 +156,7 @@ class CrashHarness:
         )
         self._views: list[NodeView] = []
         self._doing = "start"
+        self._goal_s = HEAL_S
         self.checks = Checks((), "", self.ledger, self._clock)
 
     def _random(self, name: str) -> Random:
@@ -198,6 +202,7 @@ class CrashHarness:
     def cycle(self, kills: Sequence[Kill]) -> None:
         """Write, kill, heal, compare. Raises CrashFailure."""
         self.begin(", then ".join(map(str, kills)))
+        self._goal_s = HEAL_S if len(kills) == 1 and kills[0].role in _ONE_PROCESS else HEAL_WHOLE_S
         gone: set[int] = set()
         for kill in kills:
             self._idle(kill.delay_s)
@@ -280,7 +285,7 @@ class CrashHarness:
     def _heal_goal_s(self) -> float:
         """Give how soon the cluster should have healed, on this machine, with what else it is doing."""
         crowd = os.getloadavg()[0] / (cores() * LOAD_PER_CORE)
-        return HEAL_S * max(1.0, self._slowness, crowd)
+        return self._goal_s * max(1.0, self._slowness, crowd)
 
     def _is_whole(self, client: SqlClient, gone: set[int]) -> bool:
         for node in self.cluster.nodes:

@@ -35,8 +35,8 @@ PAUSE_AFTER_FAILURE_S: Final = 0.02
 LARGE_ROWS: Final = 200
 LARGE_INSERT: Final = """
 WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row WHERE n < ?)
-INSERT INTO kept SELECT ? || '-' || n, ?, ?, randomblob(abs(random()) % 40000) FROM row"""
-"""Some 4 MB in one statement: far more than a commit has otherwise."""
+INSERT INTO kept SELECT ? || '-' || n, ?, ?, randomblob(abs(random()) % 8000) FROM row"""
+"""Some 800 KB in one statement: far more than a commit has otherwise; the rows stay, so it cannot be as large as one likes."""
 UPKEEP: Final = (
     "VACUUM",
     "REINDEX",
