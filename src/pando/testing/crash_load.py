@@ -36,7 +36,7 @@ LARGE_ROWS: Final = 200
 LARGE_INSERT: Final = """
 WITH RECURSIVE row(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM row WHERE n < ?)
 INSERT INTO kept SELECT ? || '-' || n, ?, ?, randomblob(abs(random()) % 8000) FROM row"""
-"""Some 800 KB in one statement: far more than a commit has otherwise; the rows stay, so it cannot be as large as one likes."""
+"""Some 800 KB in one statement, far more than a commit has otherwise; the rows stay, so they must not be larger."""
 UPKEEP: Final = (
     "VACUUM",
     "REINDEX",
