@@ -53,7 +53,7 @@ class Index:
     def definition(self) -> tuple[object, ...]:
         """What two indexes of one table share if one of them is needless, whatever their names."""
         columns = tuple((each.name.lower(), each.collate.lower(), each.sort or "ASC") for each in self.columns)
-        return columns, self.unique, " ".join(self.where.lower().split())
+        return columns, self.unique, normal(self.where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,11 @@ def unique_on(statements: Iterable[str], column: str) -> Index | None:
         if found is not None and found.unique and is_on(found, column):
             return found
     return None
+
+
+def normal(condition: str) -> tuple[str, ...]:
+    """Give what two conditions share that differ in blanks, quotes of names and case of words only."""
+    return tuple(each.name.lower() if each.is_name else each.text for each in tokens(condition))
 
 
 def is_on(index: Index, column: str) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 
 from pando.errors import CorruptionError
 from pando.records import model
-from pando.records.collections import shapes
+from pando.records.collections import providers, shapes
 from pando.records.engine import Row, Value
 from pando.records.model import AuthOptions, Collection, CollectionType, Rules, ViewOptions
 
@@ -95,7 +95,9 @@ def to_row(collection: Collection, previous: Sequence[Value] | None = None) -> R
 def _auth(options: object) -> AuthOptions:
     if not isinstance(options, dict):
         raise shapes.BadShape("options must be an object")
-    return shapes.auth_options(shapes.merged(shapes.options_value(_NOTHING), _without_nulls(options)))
+    found = shapes.auth_options(shapes.merged(shapes.options_value(_NOTHING), _without_nulls(options)))
+    providers.read(found.oauth2.providers)
+    return found
 
 
 def _without_nulls(options: dict[str, object]) -> dict[str, object]:

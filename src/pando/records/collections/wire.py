@@ -1,15 +1,11 @@
-"""The JSON of collections: as callers see them, and as they send them.
+"""The JSON of collections as callers see it.
 
-Keys come in PocketBase's order (fields have theirs sorted); secrets of tokens and of OAuth2 providers never leave, and
-what a body does not say stays as it was. `fields` is a whole list: a field is recognised by its id, or without one by
-name and type. What has the wrong JSON type is refused with 400 as a whole, and what is no field or collection type
-with a validation code. Pure. Not here: what goes without saying (`pando.records.collections.completing`), whether the
-result makes sense (`.checks`).
+Keys come in PocketBase's order (fields have theirs sorted); secrets of tokens and of OAuth2 providers never leave.
+Pure. Not here: reading what callers send (`pando.records.collections.bodies`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -18,14 +14,7 @@ from pando.errors import invariant
 from pando.records.collections import providers, shapes
 from pando.records.model import AuthOptions, Collection
 
-Body = Mapping[str, object]
-"""A JSON object as it was decoded."""
-
-
 _TOKEN_KEYS: Final = ("authToken", "passwordResetToken", "emailChangeToken", "verificationToken", "fileToken")
-
-
-# -- as callers see them ----------------------------------------------------------------------------------------------
 
 
 def value_of(collection: Collection) -> dict[str, object]:
