@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from pando import limits
 from pando.api.pipeline import Headers, Request, error_response, read_headers
 from pando.errors import PandoError
 from pando.node.http_protocol import WholeAnswer
@@ -30,17 +31,25 @@ _DECLINED_HEADERS: Final = frozenset({b"origin", b"cookie", b"pando-freshness"})
 class PromptPipelines:
     """Answers requests to one of `PATHS`, or declines."""
 
-    def __init__(self, service: SqlService, authenticate: Callable[[Headers], Access]) -> None:
+    def __init__(
+        self,
+        service: SqlService,
+        authenticate: Callable[[Headers], Access],
+        *,
+        body_bytes_max: int = limits.BODY_SIZE_BYTES_MAX,
+    ) -> None:
+        """`body_bytes_max`: what the ordinary door allows."""
         self._service = service
         self._authenticate = authenticate
+        self._body_bytes_max = min(body_bytes_max, BODY_BYTES_MAX)
         self._calls: dict[tuple[tuple[bytes, bytes], ...], Call] = {}
         """What headers mean, by all of them: clients send the same ones again and again."""
         self._bookmark: Bookmark | None = None
-        self._lines = b""
+        self._lines = _lines(None)
 
     def __call__(self, headers: Headers, body: bytes) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None:
         """Give status, header lines and body, or what waits for them; None: this is for the ordinary door."""
-        if len(body) > BODY_BYTES_MAX:
+        if len(body) > self._body_bytes_max:
             return None
         try:
             call = self._call(headers)

@@ -186,7 +186,7 @@ class _WebProcess:
             forwarder=BatonForwarder(store, self._runtime.web_socket),
             body_bytes_max=settings.body_size_max,
         )
-        prompt = PromptPipelines(self._service, self._auth.authenticate)
+        prompt = PromptPipelines(self._service, self._auth.authenticate, body_bytes_max=settings.body_size_max)
         gate.prompts = dict.fromkeys(PATHS, prompt)
         app.websocket = WebSocketHandler(self._service, self._auth.authenticate, self._log)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -284,12 +285,11 @@ class NodeProtocol(HttpToolsProtocol):
         self._is_in_body = False
         self._body_at = 0.0
         """When the last bytes of an unfinished body came."""
-        self._opened_at = 0.0
         self._waiting_since = 0.0
+        """Since when a request header is waited for; 0: none is, or only since the last answer."""
         self._offered: list[bytes] | None = None
         """Body of a request that `Gate.prompts` may answer; never set between two calls of `data_received`."""
         self._prompts_left = 0
-        self._has_served = False
         self._answered_at = 0.0
         """When the last answer went out, if it was a prompt one and nothing came in since."""
 
@@ -297,8 +297,8 @@ class NodeProtocol(HttpToolsProtocol):
         """A connection was accepted."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self.transport = JoiningTransport(self.transport, self.loop)  # type: ignore[assignment]
-        self._opened_at = self.loop.time()
-        self.gate.opened(self, self.connections, self._opened_at)
+        self._waiting_since = self.loop.time()
+        self.gate.opened(self, self.connections, self._waiting_since)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
@@ -309,8 +309,10 @@ class NodeProtocol(HttpToolsProtocol):
         self._prompts_left = PROMPTS_MAX
         self._answered_at = 0.0
         super().data_received(data)
-        if self._offered is not None:
+        if self._offered is not None and not self.transport.is_closing():
             self._take_back()
+        if not self._answered_at and not self._waiting_since and not self._is_in_flight():
+            self._waiting_since = self.loop.time()
         if self._is_past_head:
             self._head_bytes = 0
             self._is_past_head = self._is_in_body
@@ -326,10 +328,12 @@ class NodeProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
+        self._answered_at = 0.0
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._is_past_head = self._is_in_body = True
+        self._waiting_since = 0.0
         if self.url in self.gate.prompts and self._may_be_prompt():
             self._offered = []
         else:
@@ -370,13 +374,13 @@ class NodeProtocol(HttpToolsProtocol):
             and not self.expect_100_continue
             and not self.flow.write_paused
             and self._prompts_left > 0
+            and parser.get_http_version() == "1.1"  # clients of 1.0 wait for the end of the connection
         )
 
     def _answer_at_once(self, body: bytes) -> bool:
         answer = self.gate.prompts[self.url](self.headers, body)
         if answer is None:
             return False
-        self._has_served = True
         if type(answer) is tuple:
             self._prompts_left -= 1
             self._send_whole(answer)
@@ -390,15 +394,15 @@ class NodeProtocol(HttpToolsProtocol):
         self.cycle = cycle
         task: Any = self.loop.create_task(answer)
         self.tasks.add(task)
-        task.add_done_callback(self._prompt_done)
+        task.add_done_callback(partial(self._prompt_done, cycle, self.url))
 
-    def _prompt_done(self, task: asyncio.Task[WholeAnswer]) -> None:
+    def _prompt_done(self, cycle: PromptCycle, url: bytes, task: asyncio.Task[WholeAnswer]) -> None:
+        """Answer. By now `self.cycle` and `self.url` may be those of a request that came behind this one."""
         self.tasks.discard(task)
-        cycle = self.cycle
         cycle.response_complete = True
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self.gate.failed(self.url, error)
+            self.gate.failed(url, error)
         if task.cancelled() or error is not None:
             self.dismiss(_FAILED)
             return
@@ -419,14 +423,15 @@ class NodeProtocol(HttpToolsProtocol):
     def _take_back(self) -> None:
         """Have uvicorn begin the request that was held back, with what is there of its body."""
         parts, self._offered = self._offered, None
-        if self.transport.is_closing():
-            return
         self._begin()
         if parts:
             super().on_body(b"".join(parts))
 
     def handle_websocket_upgrade(self) -> None:
         """Give the connection to the WebSocket protocol, with its own transport."""
+        if self._is_in_flight():
+            self.send_400_response("An upgrade has to wait for the answers before it.")
+            return
         if isinstance(self.transport, JoiningTransport):
             self.transport = self.transport.inner
         super().handle_websocket_upgrade()
@@ -468,22 +473,13 @@ class NodeProtocol(HttpToolsProtocol):
         timer = self.timeout_keep_alive_task
         if timer is not None:
             return timer.when() - keep_alive_s
-        return self._answered_at or self._waiting_since or self._opened_at
+        return self._answered_at or self._waiting_since
 
     def waits_too_long(self, now: float) -> bool:
         """Tell whether a request has been on its way for too long; to be asked regularly."""
         if self._is_in_flight() and self._waits_for_body() and now - self._body_at > BODY_PAUSE_S:
             return True
-        if self._is_in_flight() or self._has_answered() or self.transport.is_closing():
-            self._waiting_since = 0.0
-            return False
-        if not self._waiting_since:
-            self._waiting_since = now if self._has_served or self.cycle is not None else self._opened_at
-        return now - self._waiting_since > HEAD_S
-
-    def _has_answered(self) -> bool:
-        """Tell whether the connection is between two requests."""
-        return self._answered_at > 0 or self.timeout_keep_alive_task is not None
+        return 0 < self._waiting_since < now - HEAD_S and not self._is_in_flight() and not self.transport.is_closing()
 
     def has_idled(self, now: float) -> bool:
         """Tell whether a connection is to be closed that uvicorn's own timer does not watch."""

@@ -128,7 +128,7 @@ class SqlService:
         what waits for the primary; nothing has happened before that is awaited. Raises HranaProtocolError and the
         errors of the node, and then nothing has happened either.
         """
-        if pipeline.baton is not None or call.freshness is not SESSION or self._own_writes:
+        if pipeline.baton is not None or call.freshness is not SESSION:
             return None
         reads = self._pool.ready(call.database)
         if reads is None:
@@ -140,6 +140,8 @@ class SqlService:
         requests, slot = plan.requests, reads.opened.slot
         wanted = call.bookmark
         if plan.min_txid or (wanted is not None and not _is_visible(wanted, call, self._positions.visible(slot))):
+            return None
+        if self._own_writes and self._own_writes.owed(call.caller, call.database, self._positions.visible(slot)):
             return None
         nature = nature_of(requests, reads.inline.statements)
         if nature is Nature.WRITES:

@@ -78,16 +78,16 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(folder, connections_max=100):
+async def serving(folder, connections_max=100, app=None, ws="none"):
     lines = []
     giver = Giver(str(folder / "adopt.sock"))
     log = EventLog("web-0", form="json", write=lines.append)
     gate = Gate(connections_max=connections_max, giver=giver, log=log, keep_alive_s=KEEP_ALIVE_S)
-    server = Server(gate, App(), lines)
+    server = Server(gate, app or App(), lines)
     config = uvicorn.Config(
         server.app,
         http=bind_gate(gate),
-        ws="none",
+        ws=ws,
         lifespan="off",
         log_config=None,
         timeout_keep_alive=KEEP_ALIVE_S,
