@@ -23,7 +23,7 @@ FILE_SIZE_BYTES_DEFAULT: Final = 5 * 1024 * 1024
 """What `maxSize` 0 of a file field means."""
 
 
-class _ChoiceOps(FieldOps[Choice]):
+class ChoiceOps(FieldOps[Choice]):
     """What the three types share. `is_multiple` says whether values are lists."""
 
     def __init__(self, is_multiple: bool, required: bool) -> None:
@@ -75,7 +75,7 @@ class _ChoiceOps(FieldOps[Choice]):
         return "JSON DEFAULT '[]' NOT NULL" if self.is_multiple else "TEXT DEFAULT '' NOT NULL"
 
 
-class SelectOps(_ChoiceOps):
+class SelectOps(ChoiceOps):
     """Some of given texts."""
 
     def __init__(self, field: SelectField) -> None:
@@ -96,7 +96,7 @@ class SelectOps(_ChoiceOps):
         return None
 
 
-class RelationOps(_ChoiceOps):
+class RelationOps(ChoiceOps):
     """Ids of records. The writer checks that they exist, after this check."""
 
     def __init__(self, field: RelationField) -> None:
@@ -116,7 +116,7 @@ class RelationOps(_ChoiceOps):
         return None
 
 
-class FileOps(_ChoiceOps):
+class FileOps(ChoiceOps):
     """Names of stored files, and NewFile for what is to be stored."""
 
     def __init__(self, field: FileField) -> None:
