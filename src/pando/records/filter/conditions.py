@@ -42,6 +42,7 @@ class Conditions:
         self._context = context
         self._rows = rows
         self._tree = Tree(rows.join)
+        self._emails: dict[Join, Fragment] = {}
 
     @property
     def singles(self) -> list[Join]:
@@ -68,6 +69,11 @@ class Conditions:
 
     def _may_see_email(self, collection: Collection, join: Join) -> Fragment:
         """Ask whether the address is public, one's own, or of a record that one manages."""
+        if join not in self._emails:
+            self._emails[join] = self._public_email(collection, join)
+        return self._emails[join]
+
+    def _public_email(self, collection: Collection, join: Join) -> Fragment:
         ways: list[Fragment] = [(Column(join, "emailVisibility"), " = TRUE")]
         own = self._resolver(Trust.RULE).is_own(collection, (Column(join, "id"),))
         if own:

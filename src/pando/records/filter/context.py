@@ -37,12 +37,12 @@ class Context:
         self._aliases += 1
         return f"t{self._aliases}"
 
-    def new_join(self, source: Fragment, parent: Join | None, *, is_many: bool) -> Join:
+    def new_join(self, source: Fragment, parent: Join | None, *, is_many: bool, is_list: bool = False) -> Join:
         """Make a join; raises FilterError when there are too many."""
         self._joins += 1
         if self._joins > JOINS_MAX:
             raise FilterError(f"more than {JOINS_MAX} related collections and lists")
-        return Join(self.new_alias(), self._joins, source, parent=parent, is_many=is_many)
+        return Join(self.new_alias(), self._joins, source, parent=parent, is_many=is_many, is_list=is_list)
 
 
 class Tree:

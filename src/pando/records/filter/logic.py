@@ -72,60 +72,82 @@ class Scopes:
         self._dialect = dialect
         self._new_alias = new_alias
 
-    def write(self, logic: Logic, hosted: frozenset[Join] = frozenset()) -> Fragment:
-        """Write a condition that can stand beside AND; `hosted` are first joins that are read already."""
+    def write(self, logic: Logic) -> Fragment:
+        """Write a condition that stands alone in a WHERE, or beside AND."""
+        return self._write(logic, frozenset(), True)
+
+    def _write(self, logic: Logic, hosted: frozenset[Join], is_outer: bool) -> Fragment:
+        """Write a condition; `hosted` are first joins that are read already, `is_outer` if rows stand or fall by it."""
         if isinstance(logic, Test):
-            return self._test(logic, hosted)
+            return self._test(logic, hosted, is_outer)
         if isinstance(logic, Some):
-            return enclosed(joined(" OR ", [self.write(each, hosted) for each in logic.items]))
+            return enclosed(joined(" OR ", [self._write(each, hosted, False) for each in logic.items]))
         parts = _connected(_flat(logic), hosted)
-        return enclosed(joined(" AND ", [self._together(each, hosted) for each in parts]))
+        return enclosed(joined(" AND ", [self._together(each, hosted, is_outer) for each in parts]))
 
     def tables(self, joins: Iterable[Join]) -> Fragment:
         """Write joins of a FROM that has begun, each with at most one row, or with NULLs where there is none."""
-        return self._rest(sorted(joins, key=lambda each: each.number), {}, frozenset())
+        return self._rest(_ordered(joins), {}, frozenset())
 
-    def exists(self, joins: Iterable[Join], condition: Fragment, inner: frozenset[Join] = frozenset()) -> Fragment:
-        """Ask whether some combination of rows satisfies a condition, which fails without rows of `inner` joins."""
-        return ("EXISTS (SELECT 1", *self._from(joins, {}, inner, condition), ")")
+    def exists(self, joins: Iterable[Join], condition: Fragment) -> Fragment:
+        """Ask whether some combination of rows satisfies a condition."""
+        return self._exists(joins, condition, frozenset(), False)
+
+    def _exists(self, joins: Iterable[Join], condition: Fragment, inner: frozenset[Join], is_outer: bool) -> Fragment:
+        """Ask for a combination of rows; without rows of `inner` joins the condition fails."""
+        members = _ordered(joins)
+        # SQLite can make a join of an outer EXISTS that begins with a table. See _from for all others.
+        first = next((each for each in members if each in inner and (is_outer or each.is_list)), None)
+        return ("EXISTS (SELECT 1", *self._from(members, {}, inner, first, condition), ")")
 
     def all_of(self, value: Fragment, joins: Iterable[Join], function: str) -> Fragment:
         """Make one value of all values that a path leads to."""
-        members = _members(joins, _firsts(joins))
-        return ("(SELECT ", function, "(", *value, ")", *self._from(members, {}, frozenset(), ()), ")")
+        members = _ordered(_members(joins, _firsts(joins)))
+        return ("(SELECT ", function, "(", *value, ")", *self._from(members, {}, frozenset(), None, ()), ")")
 
-    def _test(self, test: Test, hosted: frozenset[Join]) -> Fragment:
+    def _test(self, test: Test, hosted: frozenset[Join], is_outer: bool) -> Fragment:
         firsts = _firsts(test.joins)
         own = firsts - hosted
-        found = self.exists(_members(test.joins, own), test.sql, test.rejects) if own else test.sql
+        found = test.sql
+        if own:
+            found = self._exists(_members(test.joins, own), test.sql, test.rejects, is_outer)
         if not test.all_match or not firsts:
             return found
         return (*found, " AND ", *self._none_fails(test, firsts))
 
     def _none_fails(self, test: Test, firsts: frozenset[Join]) -> Fragment:
         """Ask whether no combination of values fails a comparison."""
-        members = _members(test.joins, firsts)
+        members = _ordered(_members(test.joins, firsts))
         copies = {each: Join(self._new_alias(), each.number, is_many=each.is_many) for each in members}
         # A lone path without rows has nothing that could fail; of two, the other's values are compared with NULL.
         inner = firsts if len(firsts) == 1 else frozenset()
+        first = next((each for each in inner if each.is_list), None)
         condition = ("NOT (", *moved(test.sql, copies), ")")
-        return ("NOT EXISTS (SELECT 1", *self._from(members, copies, inner, condition), ")")
+        return ("NOT EXISTS (SELECT 1", *self._from(members, copies, inner, first, condition), ")")
 
-    def _together(self, items: Sequence[Logic], hosted: frozenset[Join]) -> Fragment:
+    def _together(self, items: Sequence[Logic], hosted: frozenset[Join], is_outer: bool) -> Fragment:
         """Write parts that are joined by AND and speak of the same rows."""
         if len(items) == 1:
-            return self.write(items[0], hosted)
+            return self._write(items[0], hosted, is_outer)
         uses = [_firsts(joins_of(each)) - hosted for each in items]
         shared = frozenset(join for use in uses for join in use if sum(join in other for other in uses) > 1)
-        condition = joined(" AND ", [self.write(each, hosted | shared) for each in items])
+        condition = joined(" AND ", [self._write(each, hosted | shared, is_outer) for each in items])
         joins = _members((join for each in items for join in joins_of(each)), shared)
-        return self.exists(joins, condition, frozenset().union(*(_rejects(each) for each in items)))
+        return self._exists(joins, condition, frozenset().union(*(_rejects(each) for each in items)), is_outer)
 
     def _from(
-        self, joins: Iterable[Join], to: Mapping[Join, Join], inner: frozenset[Join], condition: Fragment
+        self,
+        members: Sequence[Join],
+        to: Mapping[Join, Join],
+        inner: frozenset[Join],
+        first: Join | None,
+        condition: Fragment,
     ) -> Fragment:
-        members = sorted(joins, key=lambda each: each.number)
-        first = next((each for each in members if each in inner), None)
+        """Write FROM and WHERE; without a `first` join it begins with one row, beside which there may be none.
+
+        SQLite keeps an automatic index for a table that is not the first, and so reads a table without a suitable
+        index once, not once for each row outside.
+        """
         if first is None:
             start: Fragment = (f" FROM (SELECT 1) AS {self._dialect.name(self._new_alias())}",)
             return (*start, *self._rest(members, to, inner), *((" WHERE ", *condition) if condition else ()))
@@ -149,6 +171,11 @@ class Scopes:
 def _members(joins: Iterable[Join], firsts: frozenset[Join]) -> frozenset[Join]:
     """Find what has to be read for joins, from some first ones on."""
     return frozenset(each for join in joins if join.first_many in firsts for each in lineage(join) if each.first_many)
+
+
+def _ordered(joins: Iterable[Join]) -> list[Join]:
+    """Put joins in an order in which each comes after those that it is read through."""
+    return sorted(joins, key=lambda each: each.number)
 
 
 def _flat(logic: Every) -> list[Logic]:

@@ -32,8 +32,8 @@ class Operand:
 
     @property
     def joins(self) -> frozenset[Join]:
-        """The joins that it reads."""
-        return frozenset(each.join for each in (*self.sql, *self.guard) if isinstance(each, Column))
+        """The joins that it reads (a guard reads these, or joins of its own)."""
+        return frozenset(each.join for each in self.sql if isinstance(each, Column))
 
 
 NOTHING = Operand(NULL, State.NULL)

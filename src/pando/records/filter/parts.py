@@ -14,7 +14,9 @@ from pando.records.filter.slots import Slot
 
 @dataclass(eq=False, slots=True)
 class Join:
-    """A table or list that is read beside the question's own; `is_many` if it may give several rows for one.
+    """A table or list that is read beside the question's own.
+
+    `is_many` if it may give several rows for one; `is_list` for a list within a value.
 
     `on` may be added to until the join is first used. The question's own table is a Join, too: without `source`.
     """
@@ -25,6 +27,7 @@ class Join:
     on: Fragment = ()
     parent: Join | None = None
     is_many: bool = False
+    is_list: bool = False
 
     @property
     def first_many(self) -> Join | None:

@@ -237,7 +237,8 @@ class Paths:
             parent = self._items(source, field)
             of = (Column(parent, "value"),)
         key = (_origin(source), field.name, "record")
-        return Rows(target, self._join(key, parent, target, lambda join: (Column(join, "id"), " = ", *of), path, False))
+        many = target.is_view  # nothing says that the ids of a view differ
+        return Rows(target, self._join(key, parent, target, lambda join: (Column(join, "id"), " = ", *of), path, many))
 
     def _follow_back(self, source: Source, other: Collection, field: RelationField, path: Path) -> Rows:
         own_id = source.column("id")
@@ -283,7 +284,7 @@ class Paths:
         found = self._tree.find(key)
         if found is None:
             table = source.items(self._context.dialect, field.name)
-            found = self._context.new_join(table, source.join, is_many=True)
+            found = self._context.new_join(table, source.join, is_many=True, is_list=True)
             found.on = TRUE
             self._tree.keep(key, found)
         return found

@@ -4,7 +4,7 @@
     found = compiler.select(Question(collection=posts, request=request, now=now, filters=(Filter(rule, Trust.RULE),)))
     rows = await reads.query(found.sql, found.args)
 
-A compiler belongs to one schema. It keeps compiled SQL under everything that shapes it: collection, filters without
+A compiler belongs to one schema, and the collections of its questions do, too. It keeps compiled SQL under everything that shapes it: collection, filters without
 their literals, sort, columns, and what it had to know of the request (is a value there, is it empty); the values
 themselves are bound each time. Rows come once each, in the order of `Compiled.columns`. Pure. Not here: reading rows,
 making records of them.
@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from pando import limits
 from pando.errors import invariant
 from pando.records.engine import Value
 from pando.records.filter.conditions import Conditions
@@ -55,14 +56,18 @@ from pando.records.problems import ApiError, bad_request, forbidden
 
 __all__ = ["Compiled", "Compiler", "Filter", "Question", "Referring", "Trust"]
 
-CACHED_MAX: Final = 1000
+CACHED_MAX: Final = 500
 """Questions kept compiled."""
+SQL_CACHED_CHARS_MAX: Final = 16 * 1024
+"""Longest SQL that is kept: with the above some megabytes."""
 VARIANTS_MAX: Final = 8
 """Shapes of requests kept for one question."""
 TEXTS_MAX: Final = 1000
 """Texts of filters kept read."""
 TEXT_CACHED_CHARS_MAX: Final = 4096
-"""Longest text of a filter that is kept, read or compiled: with the above some megabytes."""
+"""Longest text of a filter that is kept read: with the above some megabytes."""
+SLOTS_MAX: Final = 32_000
+"""Most bound values: SQLite takes 32,766."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,12 @@ class _Template:
     columns: tuple[str, ...]
     tables: frozenset[str]
     is_volatile: bool
-    told: Mapping[Probe, State | bool | str] = field(default_factory=dict)
+    told: Mapping[Probe, State | bool | str]
+    collection: Collection
+
+    def suits(self, question: Question) -> bool:
+        """Whether it answers another question that has the same key."""
+        return self.collection is question.collection and still_true(self.told, question.request)
 
 
 class Compiler:
@@ -183,11 +193,11 @@ class Compiler:
         key = _key(question, filters)
         variants = self._templates.get(key, [])
         for each in variants:
-            if still_true(each.told, question.request):
+            if each.suits(question):
                 self._templates.move_to_end(key)
                 return each
         template = _Select(self.schema, self._dialect, question, filters).template()
-        if sum(len(lexed.shape) for _, lexed in filters) <= TEXT_CACHED_CHARS_MAX:
+        if len(template.sql) <= SQL_CACHED_CHARS_MAX:
             self._templates[key] = [template, *variants[: VARIANTS_MAX - 1]]
             self._templates.move_to_end(key)
             if len(self._templates) > CACHED_MAX:
@@ -262,8 +272,14 @@ class _Select:
             *(() if question.count else self._window()),
         )
         sql, slots = _written(parts, self._dialect)
+        if len(slots) > SLOTS_MAX or len(sql) > limits.SQL_SIZE_BYTES_MAX:
+            raise self._too_long()
         tables = frozenset(self._context.tables | ({question.collection.name} if question.overlay is None else set()))
-        return _Template(sql, slots, columns, tables, self._context.is_volatile, self._shapes.told)
+        return _Template(sql, slots, columns, tables, self._context.is_volatile, self._shapes.told, question.collection)
+
+    def _too_long(self) -> FilterError | ApiError:
+        trusts = {each.trust for each, _ in self._filters} | ({Trust.CLIENT} if self._question.sort else set())
+        return _for_whom(FilterError("the filter is too long"), Trust.RULE if trusts == {Trust.RULE} else Trust.CLIENT)
 
     def _table(self) -> str:
         name = self._question.collection.name
