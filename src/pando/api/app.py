@@ -34,6 +34,7 @@ Routes = Mapping[str, Mapping[str, Handler]]
 
 SQL_PREFIXES: Final = ("/v1", "/v2", "/v3", "/dev/")
 """What the pipeline handler is asked about."""
+RECORDS_PREFIX: Final = "/api/"
 PREFLIGHT_S: Final = 86400
 """How long a browser may remember that it may call."""
 EXPOSED_HEADERS: Final = b"pando-bookmark, retry-after"
@@ -62,6 +63,7 @@ class App:
         self._not_ready = not_ready
         self.sql: AsgiHandler | None = None
         self.websocket: AsgiHandler | None = None
+        self.records: AsgiHandler | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hold one WebSocket."""
@@ -77,6 +79,12 @@ class App:
         if path.startswith(SQL_PREFIXES):
             if self.sql is not None:
                 await self.sql(scope, receive, send)
+            else:
+                await send_response(error_response(self._why_not()), send)
+            return
+        if path.startswith(RECORDS_PREFIX):
+            if self.records is not None:
+                await self.records(scope, receive, send)
             else:
                 await send_response(error_response(self._why_not()), send)
             return

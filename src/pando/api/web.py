@@ -26,9 +26,14 @@ from pando.api.baton_forwarder import BatonForwarder
 from pando.api.cluster import ClusterServices, cluster_routes
 from pando.api.pipeline import PipelineHandler
 from pando.api.prompt import PATHS, PromptPipelines
+from pando.api.records_app import RecordsApp, Router
+from pando.api.records_batch import BATCH_ROUTES
+from pando.api.records_collections import COLLECTION_ROUTES
+from pando.api.records_forward import PrimaryForwarder
+from pando.api.records_routes import RECORD_ROUTES, WRITES
 from pando.api.transfers import Transfers
 from pando.api.websocket import WebSocketHandler
-from pando.clock import SystemClock, random_bytes
+from pando.clock import SystemClock, random_bytes, system_random
 from pando.log import EventLog, bridge_logger
 from pando.node.http_protocol import SWEEP_S, Gate, bind_gate
 from pando.node.runtime import Runtime
@@ -36,15 +41,21 @@ from pando.node.secret import BATON_LABEL, derive_key
 from pando.node.store_client import NodeStoreClient, StoreClientOptions
 from pando.node.tokens import Authenticator
 from pando.node.websocket_protocol import PING_S, bind_limit
+from pando.records.auth.passwords import PasswordWorker
+from pando.records.desk import Desk
+from pando.records.sqlite_engine import SqliteEngine
 from pando.sql.batons import BatonCodec
 from pando.sql.service import SqlService
 from pando.sql.streams import StreamTable
 from pando.store.adopt import Giver
 from pando.store.positions import PositionTable
+from pando.types import DEFAULT_DATABASE
 
 KEEP_ALIVE_S: Final = 75
 """How long a connection may be idle between two requests; longer than the pools of usual clients keep theirs."""
 BACKLOG: Final = 2048
+BCRYPT_THREADS: Final = 1
+"""Of each web process, of which there is one per core."""
 GC_ALLOCATIONS: Final = 20_000
 """Objects between two garbage collections: requests make few cycles, and looking for them costs time each time."""
 STOP_S: Final = 5
@@ -104,6 +115,7 @@ class _WebProcess:
         self._log = EventLog(f"web-{index}", level=settings.log_level, form=settings.log_format)
         self._auth = Authenticator(runtime.secret, is_open=settings.sql_auth == "open")
         self._service: SqlService | None = None
+        self._passwords: PasswordWorker | None = None
 
     @property
     def _connections_max(self) -> int:
@@ -136,6 +148,8 @@ class _WebProcess:
                 await asyncio.gather(*tasks, return_exceptions=True)
                 if self._service is not None:
                     self._service.close()
+                if self._passwords is not None:
+                    self._passwords.close()
 
     @contextlib.asynccontextmanager
     async def _store(self) -> AsyncIterator[NodeStoreClient]:
@@ -188,7 +202,19 @@ class _WebProcess:
         )
         prompt = PromptPipelines(self._service, self._auth.authenticate, body_bytes_max=settings.body_size_max)
         gate.prompts = dict.fromkeys(PATHS, prompt)
+        app.records = self._records(self._service, store)
         app.websocket = WebSocketHandler(self._service, self._auth.authenticate, self._log)
+
+    def _records(self, service: SqlService, store: NodeStoreClient) -> RecordsApp:
+        self._passwords = PasswordWorker(threads=BCRYPT_THREADS)
+        desk = Desk(
+            engine=SqliteEngine(service, DEFAULT_DATABASE),
+            clock=SystemClock(),
+            random=system_random(),
+            passwords=self._passwords,
+        )
+        router = Router({**RECORD_ROUTES, **COLLECTION_ROUTES, **BATCH_ROUTES}, writes=WRITES)
+        return RecordsApp(desk, router, PrimaryForwarder(store, service), self._log)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A background task that fails ends the process: the supervisor starts another one."""

@@ -17,6 +17,7 @@ from pando.cli.ltx import ltx_app
 from pando.cli.serve import serve
 from pando.cli.sql import sql
 from pando.cli.status import status
+from pando.cli.superuser import app as superuser_app
 from pando.cli.sync import sync
 from pando.cli.token import token
 from pando.cli.up import up
@@ -43,6 +44,7 @@ app.command()(token)
 app.command()(verify)
 app.command()(sync)
 app.add_typer(ltx_app)
+app.add_typer(superuser_app, name="superuser")
 
 
 def _print_version(wanted: bool) -> None:

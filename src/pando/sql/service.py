@@ -199,6 +199,11 @@ class SqlService:
         """Run requests on the primary as one command that leaves nothing open. Raises PandoError."""
         return await self._forward(Plan(None, list(requests), closes=True), call, is_read=False)
 
+    async def until_shown(self, caller: bytes, bookmark: Bookmark) -> None:
+        """Wait a moment until this node shows what was written through it; never fails, the write is done."""
+        place = (int(bookmark.epoch), int(bookmark.txid))
+        await self._until_visible(Call(bookmark.database, caller=caller), place)
+
     @property
     def is_primary(self) -> bool:
         """Whether this node takes the writes."""

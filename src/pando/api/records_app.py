@@ -1,0 +1,104 @@
+"""The records API: `/api/...` in PocketBase's terms, on any node.
+
+Reads, log-ins and what else needs no write are answered here. Whatever writes is passed to the primary as it is, and
+the answer is held back until this node shows what was written, since PocketBase's clients carry no bookmarks. Not here:
+what the routes do (`pando.api.records_routes`, `pando.records`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from pando.api.http import Message, Receive, Request, Response, Scope, Send, send_response
+from pando.api.records_http import ApiRequest, envelope, read_request
+from pando.errors import InternalError, PandoError
+from pando.log import EventLog
+from pando.records.desk import Asking, Desk
+from pando.records.problems import not_found
+
+Route = Callable[[Desk, Asking, ApiRequest], Awaitable[Response]]
+Forward = Callable[[ApiRequest], Awaitable[Response]]
+"""Passes a request to the primary, and waits until this node shows what it wrote."""
+
+
+class RecordsApp:
+    """ASGI application for `/api/`. `routes` gives the route of a request, and whether it writes."""
+
+    def __init__(self, desk: Desk, router: Router, forward: Forward, log: EventLog) -> None:
+        self._desk = desk
+        self._router = router
+        self._forward = forward
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        has_started = False
+
+        async def tracking_send(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            response = await self._answer(Request(scope, receive))
+        except PandoError as error:
+            response = envelope(error)
+        except Exception as error:
+            self._log.emit("request.failed", method=scope["method"], path=scope["path"], error=repr(error))
+            await send_response(envelope(InternalError("Something went wrong while processing your request")), send)
+            raise
+        await send_response(response, tracking_send, is_head=scope["method"] == "HEAD")
+
+    async def _answer(self, request: Request) -> Response:
+        asked = read_request(request)
+        found = self._router.find(asked)
+        if found is None:
+            raise not_found("The requested resource wasn't found.")
+        route, writes = found
+        if writes and not self._desk.engine.is_primary:
+            return await self._forward(asked)
+        asking = await self._desk.asking(
+            asked.authorization, method=asked.method, query=asked.query, headers=asked.headers
+        )
+        response = await route(self._desk, asking, asked)
+        if writes and (position := self._desk.engine.position) is not None:
+            response = Response(
+                response.status, [*response.headers, (b"pando-bookmark", str(position).encode())], response.body
+            )
+        return response
+
+
+class Router:
+    """Finds routes by method and path segments; `*` stands for any one segment."""
+
+    def __init__(self, routes: Mapping[str, Route], *, writes: frozenset[str]) -> None:
+        """Keys are like `GET collections/*/records/*`; `writes` are those that need the primary."""
+        self._tree: dict[str, dict[tuple[str, ...], tuple[Route, bool]]] = {}
+        for key, route in routes.items():
+            method, _, path = key.partition(" ")
+            self._tree.setdefault(method, {})[tuple(path.split("/"))] = (route, key in writes)
+
+    def find(self, asked: ApiRequest) -> tuple[Route, bool] | None:
+        """Give the route and whether it writes; None if there is none."""
+        method = "GET" if asked.method == "HEAD" else asked.method
+        paths = self._tree.get(method, {})
+        segments = asked.segments
+        found = paths.get(segments)
+        if found is not None or len(segments) < 2:
+            return found
+        for masked in _masks(segments):
+            found = paths.get(masked)
+            if found is not None:
+                return found
+        return None
+
+
+def _masks(segments: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Give the patterns that a path may have, the more literal first."""
+    count = len(segments)
+    found = [(segments[0], "*", *segments[2:])]
+    if count >= 4:
+        found.append((segments[0], "*", segments[2], "*", *segments[4:]))
+    if count == 4:
+        found.append((segments[0], "*", "*", "*"))
+    return found

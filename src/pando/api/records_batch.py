@@ -1,0 +1,167 @@
+"""POST /api/batch: several writes of records in one transaction.
+
+Each request is treated as if it had come by itself, but that all see one transaction. Not here: the writes
+(`pando.records.writing`, `deleting`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import unquote
+
+import msgspec
+
+from pando.api.http import Response
+from pando.api.records_app import Route
+from pando.api.records_http import ApiRequest, envelope, raw_answer, read_headers, read_query
+from pando.errors import PandoError
+from pando.records.deleting import delete_record
+from pando.records.desk import Asking, Desk
+from pando.records.engine import Transaction
+from pando.records.listing import encode, enriched
+from pando.records.problems import REQUIRED, ApiError, ValidationFailed, bad_request, forbidden
+from pando.records.projection import parse_fields
+from pando.records.record import Record
+from pando.records.transaction_engine import TransactionEngine
+from pando.records.writing import create_record, update_record
+
+BODY_BYTES_DEFAULT: Final = 128 << 20
+_METHODS: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+class _Item(msgspec.Struct, frozen=True):
+    """One request of a batch."""
+
+    method: str = ""
+    url: str = ""
+    headers: dict[str, str] | None = None
+    body: dict[str, Any] | None = None
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    requests: list[_Item] = []
+
+
+class BatchFailed(ApiError):
+    """One request failed, so none took effect."""
+
+    def __init__(self, number: int, error: PandoError) -> None:
+        super().__init__(400, "Batch transaction failed.")
+        self.number = number
+        self.error = error
+
+
+async def batch(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """POST batch."""
+    settings = asking.known.settings.batch
+    if not settings.enabled:
+        raise forbidden("Batch requests are not allowed.")
+    body = await asked.request.body(settings.max_body_size or BODY_BYTES_DEFAULT)
+    items = _read(body, settings.max_requests)
+    try:
+        async with asyncio.timeout(settings.timeout):
+            return await _run(desk, asking, items)
+    except TimeoutError as error:
+        raise bad_request(f"The batch took longer than {settings.timeout} s; nothing of it took effect.") from error
+    except BatchFailed as failed:
+        return _failure(failed)
+
+
+def _read(body: bytes, most: int) -> list[_Item]:
+    try:
+        items = msgspec.json.decode(body or b"{}", type=_Batch).requests
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise bad_request(f"The batch cannot be read: {error}.") from error
+    if not items:
+        raise ValidationFailed({"requests": REQUIRED})
+    if len(items) > most:
+        raise bad_request(f"A batch has {most} requests at most, this one has {len(items)}.")
+    return items
+
+
+async def _run(desk: Desk, asking: Asking, items: list[_Item]) -> Response:
+    answers: list[dict[str, object]] = []
+    async with desk.engine.transaction() as transaction:
+        inside = _inside(desk, transaction)
+        for number, item in enumerate(items):
+            try:
+                answers.append(await _one(inside, asking, item))
+            except PandoError as error:
+                raise BatchFailed(number, error) from error
+    return raw_answer(encode(answers))
+
+
+def _inside(desk: Desk, transaction: Transaction) -> Desk:
+    return replace(desk, engine=TransactionEngine(transaction))
+
+
+async def _one(desk: Desk, asking: Asking, item: _Item) -> dict[str, object]:
+    path, _, text = item.url.partition("?")
+    query = read_query(text.encode())
+    segments = [unquote(part) for part in path.split("/")[1:]]
+    method = item.method.upper()
+    is_one = len(segments) == 5
+    if (
+        method not in _METHODS
+        or segments[:2] != ["api", "collections"]
+        or segments[3:4] != ["records"]
+        or not (is_one or len(segments) == 4)
+    ):
+        raise bad_request(f"{method[:10]} {path[:100]} cannot be part of a batch.")
+    headers = dict(asking.info.headers)
+    headers |= {
+        name: value
+        for name, value in read_headers(
+            [(k.lower().encode(), v.encode()) for k, v in (item.headers or {}).items()]
+        ).items()
+        if name != "authorization"
+    }
+    asking = asking.within("batch", method=method, query=query, headers=headers)
+    collection = asking.collection(segments[2])
+    body = item.body or {}
+    if is_one and method == "DELETE":
+        await delete_record(desk, asking, collection, segments[4])
+        return {"body": None, "status": 204}
+    if is_one and method == "PATCH":
+        record = await update_record(desk, asking, collection, segments[4], body)
+    elif not is_one and method == "POST":
+        record = await create_record(desk, asking, collection, body)
+    elif not is_one and method == "PUT":
+        record = await _upsert(desk, asking, collection, body)
+    else:
+        raise bad_request(f"{method} {path[:100]} cannot be part of a batch.")
+    return {"body": await _shown(desk, asking, record, query), "status": 200}
+
+
+def _own_headers(item: _Item) -> Mapping[str, str]:
+    """Give the headers of one request; who asks is who asked for the batch."""
+    pairs = [(name.lower().encode("utf-8"), value.encode("utf-8")) for name, value in (item.headers or {}).items()]
+    return {name: value for name, value in read_headers(pairs).items() if name != "authorization"}
+
+
+async def _upsert(desk: Desk, asking: Asking, collection: Any, body: dict[str, Any]) -> Record:  # noqa: ANN401
+    id = body.get("id")
+    if isinstance(id, str) and id:
+        sql = f"SELECT 1 FROM `{collection.name}` WHERE `id` = ?"
+        if await desk.engine.reads().query(sql, (id,)):
+            return await update_record(desk, asking, collection, id, body)
+    return await create_record(desk, asking, collection, body)
+
+
+async def _shown(desk: Desk, asking: Asking, record: Record, query: Mapping[str, str]) -> object:
+    shown = (await enriched(desk, asking, record.collection, [record], query.get("expand", "")))[0]
+    projection = parse_fields(query.get("fields", ""))
+    return shown if projection is None else msgspec.Raw(projection.apply_to_text(encode(shown)))
+
+
+def _failure(failed: BatchFailed) -> Response:
+    inner = msgspec.Raw(envelope(failed.error).body)
+    told = {"code": "batch_request_failed", "message": "Batch request failed.", "response": inner}
+    value = {"data": {"requests": {str(failed.number): told}}, "message": failed.message, "status": 400}
+    return Response(400, envelope(failed).headers, msgspec.json.encode(value))
+
+
+BATCH_ROUTES: Final[Mapping[str, Route]] = {"POST batch": batch}

@@ -1,0 +1,93 @@
+"""The routes of collections: for superusers only.
+
+Not here: what a definition may be (`pando.records.collections`), changing it (`pando.records.defining`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from pando.api.http import Response
+from pando.api.records_app import Route
+from pando.api.records_http import NO_CONTENT, ApiRequest
+from pando.api.records_routes import only_superusers, raw, shaped
+from pando.records import defining
+from pando.records.collections import defaults, wire
+from pando.records.desk import Asking, Desk
+from pando.records.listing import read_page
+from pando.records.model import Collection
+
+
+async def list_(_desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """GET collections."""
+    only_superusers(asking)
+    page = read_page(asked.query)
+    found = sorted(asking.schema.collections, key=_order(asked.query.get("sort", "")))
+    if asked.query.get("sort", "").startswith("-"):
+        found.reverse()
+    shown = [wire.value_of(each) for each in found[page.offset : page.offset + page.size]]
+    total = len(found) if page.counts else -1
+    pages = -(-total // page.size) if page.counts else -1
+    value = {"items": shown, "page": page.number, "perPage": page.size, "totalItems": total, "totalPages": pages}
+    return raw(msgspec.json.encode(value), asked.query)
+
+
+def _order(sort: str) -> defining.SortKey:
+    name = sort.lstrip("+-")
+    return lambda each: getattr(each, name if name in {"id", "name", "created", "updated", "type"} else "created")
+
+
+async def view(_desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """GET collections/*."""
+    only_superusers(asking)
+    return _shown(asking.collection(asked.segments[1]), asked)
+
+
+async def create(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """POST collections."""
+    only_superusers(asking)
+    return _shown(await defining.create_collection(desk, asking, await asked.json()), asked)
+
+
+async def update(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """PATCH collections/*."""
+    only_superusers(asking)
+    return _shown(await defining.update_collection(desk, asking, asked.segments[1], await asked.json()), asked)
+
+
+async def delete(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """DELETE collections/*."""
+    only_superusers(asking)
+    await defining.delete_collection(desk, asking, asked.segments[1])
+    return NO_CONTENT
+
+
+async def truncate(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """DELETE collections/*/truncate."""
+    only_superusers(asking)
+    await defining.truncate_collection(desk, asking, asked.segments[1])
+    return NO_CONTENT
+
+
+async def scaffolds(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """GET collections/meta/scaffolds."""
+    only_superusers(asking)
+    return shaped({kind: wire.value_of(each) for kind, each in defaults.scaffolds(desk.random).items()}, asked.query)
+
+
+def _shown(collection: Collection, asked: ApiRequest) -> Response:
+    return raw(wire.encode(collection), asked.query)
+
+
+COLLECTION_ROUTES: Final[Mapping[str, Route]] = {
+    "GET collections": list_,
+    "POST collections": create,
+    "GET collections/*": view,
+    "PATCH collections/*": update,
+    "DELETE collections/*": delete,
+    "DELETE collections/*/truncate": truncate,
+    "GET collections/meta/scaffolds": scaffolds,
+}

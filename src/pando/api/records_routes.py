@@ -1,0 +1,185 @@
+"""The routes of the records API: what each takes from a request and gives back.
+
+Not here: what they do (`pando.records`), how they are found (`pando.api.records_app`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+
+from pando.api.http import Response
+from pando.api.records_app import Route
+from pando.api.records_http import NO_CONTENT, ApiRequest, answer, raw_answer
+from pando.records import signing_in
+from pando.records.app_settings import merged, shown
+from pando.records.auth.methods import auth_methods, signed_in
+from pando.records.deleting import delete_record
+from pando.records.desk import Asking, Desk
+from pando.records.listing import encode, enriched, list_records, view_record
+from pando.records.problems import forbidden, unauthorized
+from pando.records.projection import parse_fields
+from pando.records.saving import save_settings
+from pando.records.signing_in import SignedIn, auth_of
+from pando.records.writing import create_record, update_record
+
+
+def only_superusers(asking: Asking) -> None:
+    """Raise ApiError 401 for guests, 403 for others."""
+    if asking.auth is None:
+        raise unauthorized()
+    if not asking.is_superuser:
+        raise forbidden("The authorized record is not allowed to perform this action.")
+
+
+def shaped(value: dict[str, Any], query: Mapping[str, str]) -> Response:
+    """Answer with JSON, reduced to what `fields` names."""
+    return raw(encode(value), query)
+
+
+def raw(body: bytes, query: Mapping[str, str]) -> Response:
+    """The same for JSON that is written already."""
+    projection = parse_fields(query.get("fields", ""))
+    return raw_answer(body if projection is None else projection.apply_to_text(body))
+
+
+# -- records ------------------------------------------------------------------------------------------------------
+
+
+async def list_(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """GET collections/*/records."""
+    collection = asking.collection(asked.segments[1])
+    return shaped(await list_records(desk, asking, collection, asked.query), asked.query)
+
+
+async def view(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """GET collections/*/records/*."""
+    collection = asking.collection(asked.segments[1])
+    expand = asked.query.get("expand", "")
+    return shaped(await view_record(desk, asking, collection, asked.segments[3], expand), asked.query)
+
+
+async def create(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """POST collections/*/records."""
+    collection = asking.collection(asked.segments[1])
+    record = await create_record(desk, asking, collection, await asked.json())
+    return shaped((await enriched(desk, asking, collection, [record], asked.query.get("expand", "")))[0], asked.query)
+
+
+async def update(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """PATCH collections/*/records/*."""
+    collection = asking.collection(asked.segments[1])
+    record = await update_record(desk, asking, collection, asked.segments[3], await asked.json())
+    return shaped((await enriched(desk, asking, collection, [record], asked.query.get("expand", "")))[0], asked.query)
+
+
+async def delete(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """DELETE collections/*/records/*."""
+    await delete_record(desk, asking, asking.collection(asked.segments[1]), asked.segments[3])
+    return NO_CONTENT
+
+
+# -- sign-in ------------------------------------------------------------------------------------------------------
+
+
+async def methods(_desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """GET collections/*/auth-methods."""
+    options = auth_of(asking.collection(asked.segments[1]))
+    return raw(msgspec.json.encode(auth_methods(options)), asked.query)
+
+
+async def with_password(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """POST collections/*/auth-with-password."""
+    collection = asking.collection(asked.segments[1])
+    return await _signed_in(
+        desk, asking, asked, await signing_in.with_password(desk, asking, collection, await asked.json())
+    )
+
+
+async def refresh(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """POST collections/*/auth-refresh."""
+    collection = asking.collection(asked.segments[1])
+    return await _signed_in(
+        desk, asking, asked, await signing_in.refresh(desk, asking, collection, asked.authorization)
+    )
+
+
+async def impersonate(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """POST collections/*/impersonate/*."""
+    only_superusers(asking)
+    collection = asking.collection(asked.segments[1])
+    given = (await asked.json()).get("duration", 0)
+    duration = int(given) if isinstance(given, int | float) and abs(given) < 1e12 else 0
+    return await _signed_in(
+        desk, asking, asked, await signing_in.impersonate(desk, asking, collection, asked.segments[3], duration)
+    )
+
+
+async def _signed_in(desk: Desk, asking: Asking, asked: ApiRequest, done: SignedIn) -> Response:
+    """Answer with the record as it sees itself, and its token."""
+    own = replace(asking, viewer=done.viewer, auth=done.record)
+    record = (await enriched(desk, own, done.record.collection, [done.record], asked.query.get("expand", "")))[0]
+    return raw(signed_in(encode(record), done.token), asked.query)
+
+
+async def file_token(_desk: Desk, asking: Asking, _asked: ApiRequest) -> Response:
+    """POST files/token."""
+    return answer({"token": signing_in.file_token(asking)})
+
+
+# -- settings and health ------------------------------------------------------------------------------------------
+
+
+async def health(_desk: Desk, asking: Asking, _asked: ApiRequest) -> Response:
+    """GET health."""
+    data = {"canBackup": False, "realIP": "", "possibleProxyHeader": ""} if asking.is_superuser else {}
+    return answer({"message": "API is healthy.", "code": 200, "data": data})
+
+
+async def settings(_desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """GET settings."""
+    only_superusers(asking)
+    return raw_answer(shown(asking.known.settings))
+
+
+async def change_settings(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """PATCH settings."""
+    only_superusers(asking)
+    made = merged(asking.known.settings, await asked.json())
+    await save_settings(desk, asking, made)
+    return raw_answer(shown(made))
+
+
+RECORD_ROUTES: Final[Mapping[str, Route]] = {
+    "GET health": health,
+    "GET collections/*/records": list_,
+    "POST collections/*/records": create,
+    "GET collections/*/records/*": view,
+    "PATCH collections/*/records/*": update,
+    "DELETE collections/*/records/*": delete,
+    "GET collections/*/auth-methods": methods,
+    "POST collections/*/auth-with-password": with_password,
+    "POST collections/*/auth-refresh": refresh,
+    "POST collections/*/impersonate/*": impersonate,
+    "POST files/token": file_token,
+    "GET settings": settings,
+    "PATCH settings": change_settings,
+}
+WRITES: Final = frozenset(
+    {
+        "POST collections/*/records",
+        "PATCH collections/*/records/*",
+        "DELETE collections/*/records/*",
+        "PATCH settings",
+        "POST batch",
+        "POST collections",
+        "PATCH collections/*",
+        "DELETE collections/*",
+        "DELETE collections/*/truncate",
+        "PUT collections/import",
+    }
+)
+"""What needs the primary."""

@@ -1,0 +1,171 @@
+"""What the records of one process share, and who asks for one request.
+
+Not here: the requests themselves (`listing`, `writing`, `signing_in`), HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from random import Random  # noqa: TID251 - only the type; the generator is passed in
+from typing import Any
+
+from pando.clock import Clock
+from pando.errors import NotReady
+from pando.records.auth.passwords import PasswordWorker
+from pando.records.auth.tokens import TokenKind, VerifiedTokens, options_of
+from pando.records.collections.sql_tokens import quote
+from pando.records.engine import Engine, Reads, Row, Value
+from pando.records.filter import Compiler, Question, RequestInfo
+from pando.records.model import SUPERUSERS_ID, Collection, CollectionType, Schema
+from pando.records.problems import not_found
+from pando.records.record import GUEST, Record, Viewer, from_row
+from pando.records.schema_cache import Known, SchemaCache
+from pando.records.setup import ensure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """One request: what holds, who asks, when."""
+
+    known: Known
+    info: RequestInfo
+    viewer: Viewer
+    auth: Record | None
+    now_ms: int
+
+    @property
+    def schema(self) -> Schema:
+        """The collections at this moment."""
+        return self.known.schema
+
+    @property
+    def now(self) -> datetime:
+        """The same moment, in UTC."""
+        return datetime.fromtimestamp(self.now_ms / 1000, UTC)
+
+    @property
+    def is_superuser(self) -> bool:
+        """Whether rules do not apply."""
+        return self.viewer.is_superuser
+
+    def collection(self, reference: str) -> Collection:
+        """Find a collection by id or name. Raises ApiError 404."""
+        found = self.schema.find(reference)
+        if found is None:
+            raise not_found("Missing collection context.")
+        return found
+
+    def within(self, context: str, **change: Any) -> Asking:  # noqa: ANN401 - fields of RequestInfo
+        """Give the same request in another context."""
+        return replace(self, info=replace(self.info, context=context, **change))
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """One database of a process, with what its requests share."""
+
+    engine: Engine
+    clock: Clock
+    random: Random
+    passwords: PasswordWorker
+    tokens: VerifiedTokens = field(default_factory=VerifiedTokens)
+    cache: SchemaCache = field(init=False)
+    _compiler: Compiler | None = field(default=None, init=False)
+    _compiler_version: int = field(default=-1, init=False)
+
+    def __post_init__(self) -> None:
+        """Make the cache of the schema."""
+        self.cache = SchemaCache(self.engine)
+
+    async def known(self) -> Known:
+        """Give collections and settings; they are made if there are none. Raises NotReady on a replica without."""
+        found = await self.cache.current()
+        if found is None:
+            await ensure(self.engine, random=self.random, now_ms=self.clock.wall_ms())
+            found = await self.cache.current()
+        if found is None:
+            raise NotReady("the collections are being made; try again")
+        return found
+
+    def compiler(self, schema: Schema) -> Compiler:
+        """Give the compiler of filters for these collections."""
+        if self._compiler is None or self._compiler_version != schema.version:
+            self._compiler, self._compiler_version = Compiler(schema), schema.version
+        return self._compiler
+
+    async def ask(
+        self,
+        asking: Asking,
+        collection: Collection,
+        *,
+        reads: Reads | None = None,
+        **parts: Any,  # noqa: ANN401
+    ) -> tuple[Sequence[str], list[Row]]:
+        """Ask for rows of a collection; `parts` are those of a Question. Gives columns and rows. Raises ApiError."""
+        question = Question(collection=collection, request=asking.info, now=asking.now, **parts)
+        compiled = self.compiler(asking.schema).select(question)
+        rows = await (reads or self.engine.reads()).query(compiled.sql, compiled.args)
+        return compiled.columns, rows
+
+    async def asking(
+        self, authorization: str, *, method: str, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Asking:
+        """Find out who asks; whoever cannot prove it is a guest. Raises NotReady, PandoError."""
+        known = await self.known()
+        now_ms = self.clock.wall_ms()
+        auth = await self.signed_in(known.schema, authorization, TokenKind.AUTH, now_ms) if authorization else None
+        viewer = GUEST if auth is None else Viewer.of(auth)
+        info = RequestInfo(method=method, query=query, headers=headers, auth=auth, is_superuser=viewer.is_superuser)
+        return Asking(known=known, info=info, viewer=viewer, auth=auth, now_ms=now_ms)
+
+    async def signed_in(self, schema: Schema, authorization: str, kind: TokenKind, now_ms: int) -> Record | None:
+        """Give the record that a token speaks for; None if it does not hold."""
+        token = authorization[7:] if authorization[:7].lower() == "bearer " else authorization
+        claims = self.tokens.read(token)
+        if claims is None or claims.type is not kind:
+            return None
+        collection = schema.find(claims.collection_id)
+        if collection is None or collection.auth is None or collection.id != claims.collection_id:
+            return None
+        record = await find_by_id(self.engine.reads(), collection, claims.id)
+        if record is None:
+            return None
+        secret = options_of(kind, collection.auth).secret
+        holds = self.tokens.verify(token, record.text("tokenKey"), secret, now_ms / 1000)
+        return record if holds is not None else None
+
+
+def is_superusers(collection: Collection) -> bool:
+    """Whether the records of a collection are superusers."""
+    return collection.type is CollectionType.AUTH and collection.id == SUPERUSERS_ID
+
+
+def columns_of(collection: Collection) -> tuple[str, ...]:
+    """Name the columns of a collection in the order in which records are read."""
+    found: tuple[str, ...] | None = collection.__dict__.get("_columns")
+    if found is None:
+        found = collection.__dict__["_columns"] = tuple(each.name for each in collection.fields)
+    return found
+
+
+def select_of(collection: Collection) -> str:
+    """Give `SELECT columns FROM table` of a collection."""
+    found: str | None = collection.__dict__.get("_select")
+    if found is None:
+        names = ", ".join(quote(name) for name in columns_of(collection))
+        found = collection.__dict__["_select"] = f"SELECT {names} FROM {quote(collection.name)}"
+    return found
+
+
+async def find_by_id(reads: Reads, collection: Collection, id: str) -> Record | None:
+    """Read a record by its id, rules aside."""
+    rows = await reads.query(f"{select_of(collection)} WHERE `id` = ?", (id,))
+    return from_row(collection, columns_of(collection), rows[0]) if rows else None
+
+
+async def find_all(reads: Reads, collection: Collection, where: str, args: Sequence[Value]) -> list[Record]:
+    """Read records by a condition of ours, rules aside."""
+    rows = await reads.query(f"{select_of(collection)} WHERE {where}", args)
+    return [from_row(collection, columns_of(collection), row) for row in rows]

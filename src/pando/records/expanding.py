@@ -1,0 +1,136 @@
+"""Puts related records beside records: `expand=author,comments_via_post.user`.
+
+Each level is one query per relation for all records together. The target's view rule decides for each record; what a
+caller may not see, and what does not exist, is silently not there. Not here: the records themselves (`listing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pando.records.collections import indexes
+from pando.records.desk import Asking, Desk, columns_of
+from pando.records.filter import Filter, Trust
+from pando.records.filter.select import Referring
+from pando.records.model import Collection, RelationField
+from pando.records.record import Record, from_rows
+
+DEPTH_MAX: Final = 6
+BACK_MAX: Final = 1000
+"""Records that point to one parent."""
+PATHS_MAX: Final = 100
+_IDS_STEP: Final = 500
+"""Ids asked for in one query."""
+_VIA: Final = "_via_"
+
+
+@dataclass(slots=True)
+class _Branch:
+    """Names to expand, each with what to expand in what is found there."""
+
+    names: dict[str, _Branch] = field(default_factory=dict)
+
+
+def read_paths(text: str) -> _Branch:
+    """Read an `expand` parameter; paths over the bounds are left out."""
+    root = _Branch()
+    for path in text.split(",")[:PATHS_MAX]:
+        branch = root
+        names = [name.strip() for name in path.strip().split(".")]
+        for name in names[:DEPTH_MAX] if all(names) else []:
+            branch = branch.names.setdefault(name, _Branch())
+    return root
+
+
+async def expanded(
+    desk: Desk, asking: Asking, collection: Collection, records: list[Record], text: str
+) -> list[Record]:
+    """Give the records with what `text` names beside them."""
+    return await _expand(desk, asking.within("expand"), collection, records, read_paths(text))
+
+
+async def _expand(
+    desk: Desk, asking: Asking, collection: Collection, records: list[Record], branch: _Branch
+) -> list[Record]:
+    beside: list[dict[str, Record | Sequence[Record]]] = [dict(record.expand) for record in records]
+    for name, below in branch.names.items():
+        found = collection.field(name)
+        if isinstance(found, RelationField):
+            if found.hidden and not asking.is_superuser:
+                continue
+            await _forward(desk, asking, records, beside, found, below)
+        elif _VIA in name:
+            await _back(desk, asking, collection, records, beside, name, below)
+    return [record.with_expand(others) if others else record for record, others in zip(records, beside, strict=True)]
+
+
+async def _forward(
+    desk: Desk,
+    asking: Asking,
+    records: list[Record],
+    beside: list[dict[str, Record | Sequence[Record]]],
+    relation: RelationField,
+    below: _Branch,
+) -> None:
+    target = asking.schema.find(relation.collection_id)
+    if target is None:
+        return
+    wanted = {id for record in records for id in record.texts(relation.name)}
+    found = {each.id: each for each in await _visible(desk, asking, target, "id", wanted, below)}
+    for record, others in zip(records, beside, strict=True):
+        ids = record.texts(relation.name)
+        here = [found[id] for id in ids if id in found]
+        if here:
+            others[relation.name] = here if relation.is_multiple else here[0]
+
+
+async def _back(
+    desk: Desk,
+    asking: Asking,
+    collection: Collection,
+    records: list[Record],
+    beside: list[dict[str, Record | Sequence[Record]]],
+    name: str,
+    below: _Branch,
+) -> None:
+    source_name, _, field_name = name.partition(_VIA)
+    source = asking.schema.find(source_name)
+    relation = None if source is None else source.field(field_name)
+    if source is None or not isinstance(relation, RelationField) or relation.collection_id != collection.id:
+        return
+    if relation.hidden and not asking.is_superuser:
+        return
+    is_one = not relation.is_multiple and indexes.unique_on(source.indexes, relation.name) is not None
+    found = await _visible(desk, asking, source, relation.name, {record.id for record in records}, below)
+    by_parent: dict[str, list[Record]] = {}
+    for each in found:
+        for parent in each.texts(relation.name):
+            children = by_parent.setdefault(parent, [])
+            if len(children) < BACK_MAX:
+                children.append(each)
+    for record, others in zip(records, beside, strict=True):
+        here = by_parent.get(record.id)
+        if here:
+            others[name] = here[0] if is_one else here
+
+
+async def _visible(
+    desk: Desk, asking: Asking, target: Collection, column: str, ids: Iterable[str], below: _Branch
+) -> list[Record]:
+    """Read those records of a collection whose column names one of the ids, and which the caller may view."""
+    rule = target.rules.view
+    if rule is None and not asking.is_superuser:
+        return []
+    filters = (Filter(rule, Trust.RULE),) if rule and rule.strip() and not asking.is_superuser else ()
+    found: list[Record] = []
+    wanted = sorted(ids)
+    for at in range(0, len(wanted), _IDS_STEP):
+        some = tuple(wanted[at : at + _IDS_STEP])
+        which: dict[str, Any] = {"ids": some} if column == "id" else {"referring": Referring(column, some)}
+        columns, rows = await desk.ask(asking, target, columns=columns_of(target), filters=filters, **which)
+        found += from_rows(target, columns, rows)
+    if below.names and found:
+        found = await _expand(desk, asking, target, found, below)
+    return found

@@ -1,0 +1,126 @@
+"""Lists of records and single records, as their callers may see them.
+
+Not here: the language of filters and sorts (`filter`), what stands beside a record (`expanding`), writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pando.records.desk import Asking, Desk, columns_of
+from pando.records.engine import Row
+from pando.records.expanding import expanded
+from pando.records.fields import jsontext
+from pando.records.filter import Filter, Trust
+from pando.records.model import Collection
+from pando.records.problems import not_found
+from pando.records.record import Record, from_row, from_rows, record_json
+from pando.records.rules import may
+
+PER_PAGE: Final = 30
+PER_PAGE_MAX: Final = 1000
+_TRUE: Final = frozenset({"1", "true", "TRUE", "True", "t", "T"})
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list is wanted. `number` is from 1; `counts` asks for the total."""
+
+    number: int = 1
+    size: int = PER_PAGE
+    counts: bool = True
+
+    @property
+    def offset(self) -> int:
+        """How many records come before it."""
+        return (self.number - 1) * self.size
+
+
+def read_page(query: Mapping[str, str]) -> Page:
+    """Read `page`, `perPage` and `skipTotal`; what cannot be read has its default."""
+    number, size = _whole(query.get("page", "")), _whole(query.get("perPage", ""))
+    return Page(
+        min(max(1, number), 1 << 40),
+        min(size, PER_PAGE_MAX) if size > 0 else PER_PAGE,
+        query.get("skipTotal", "") not in _TRUE,
+    )
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isascii() and text.lstrip("-").isdigit() and len(text) < 19 else 0
+
+
+async def list_records(
+    desk: Desk, asking: Asking, collection: Collection, query: Mapping[str, str]
+) -> dict[str, object]:
+    """Give the JSON of a page. Raises ApiError."""
+    rule = may(asking, collection.rules.list)
+    page = read_page(query)
+    filters = _filters(asking, rule, query.get("filter", ""))
+    columns, rows = await desk.ask(
+        asking,
+        collection,
+        columns=columns_of(collection),
+        filters=filters,
+        sort=query.get("sort", ""),
+        limit=page.size,
+        offset=page.offset,
+    )
+    total = pages = -1
+    if page.counts:
+        total = _number((await desk.ask(asking, collection, filters=filters, count=True))[1])
+        pages = -(-total // page.size)
+    records = from_rows(collection, columns, rows)
+    shown = await enriched(desk, asking, collection, records, query.get("expand", ""))
+    return {"items": shown, "page": page.number, "perPage": page.size, "totalItems": total, "totalPages": pages}
+
+
+def _filters(asking: Asking, rule: str, text: str) -> tuple[Filter, ...]:
+    found = []
+    if rule:
+        found.append(Filter(rule, Trust.RULE))
+    if text.strip():
+        found.append(Filter(text, Trust.SUPERUSER if asking.is_superuser else Trust.CLIENT))
+    return tuple(found)
+
+
+def _number(rows: Sequence[Row]) -> int:
+    value = rows[0][0]
+    return value if isinstance(value, int) else 0
+
+
+async def view_record(desk: Desk, asking: Asking, collection: Collection, id: str, expand: str) -> dict[str, object]:
+    """Give the JSON of one record. Raises ApiError 403, 404."""
+    record = await find_visible(desk, asking, collection, id, may(asking, collection.rules.view))
+    return (await enriched(desk, asking, collection, [record], expand))[0]
+
+
+async def find_visible(desk: Desk, asking: Asking, collection: Collection, id: str, rule: str) -> Record:
+    """Read a record that satisfies a rule. Raises ApiError 404."""
+    columns, rows = await desk.ask(
+        asking,
+        collection,
+        columns=columns_of(collection),
+        filters=(Filter(rule, Trust.RULE),) if rule else (),
+        ids=(id,),
+        limit=1,
+    )
+    if not rows:
+        raise not_found()
+    return from_row(collection, columns, rows[0])
+
+
+async def enriched(
+    desk: Desk, asking: Asking, collection: Collection, records: list[Record], expand: str
+) -> list[dict[str, object]]:
+    """Give records as JSON, with what is to stand beside them."""
+    if expand.strip() and records:
+        records = await expanded(desk, asking, collection, records, expand)
+    return [record_json(record, asking.viewer) for record in records]
+
+
+def encode(value: object) -> bytes:
+    """Write JSON as records have it."""
+    return jsontext.encode(value)

@@ -1,0 +1,47 @@
+"""An `Engine` inside an open transaction: what writes through it is committed or rolled back with all the rest.
+
+For batches, whose requests see what those before them wrote. Not here: opening the transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from pando.records.engine import Statement, Transaction, Written
+from pando.types import Bookmark
+
+
+class TransactionEngine:
+    """Reads and writes one transaction."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    @property
+    def is_primary(self) -> bool:
+        """Transactions are the primary's."""
+        return True
+
+    @property
+    def position(self) -> Bookmark | None:
+        """There is none before the commit."""
+        return None
+
+    @property
+    def settled(self) -> tuple[int, int] | None:
+        """What it shows is not the database's state yet."""
+        return None
+
+    def reads(self) -> Transaction:
+        """Read what the transaction shows."""
+        return self._transaction
+
+    async def write(self, statements: Sequence[Statement]) -> list[Written]:
+        """Run statements; one that fails raises, and whoever opened the transaction rolls all back."""
+        return [await self._transaction.execute(each.sql, each.args) for each in statements]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Give the transaction that is open."""
+        yield self._transaction

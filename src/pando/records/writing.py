@@ -1,0 +1,211 @@
+"""Creating and changing records, on the primary.
+
+Order of a create: rule on the record as it would be, checks, one INSERT. Of a change: rule on the stored record,
+checks, one UPDATE that gives back what is stored now. What SQLite's unique indexes refuse is told by field. Not here:
+bodies (`bodies`), auth records' own checks (`auth_checks`), deleting (`deleting`), the answer's JSON (`listing`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pando.errors import SqlError
+from pando.records import auth_checks
+from pando.records.bodies import Draft, draft_of, shown_body
+from pando.records.collections import indexes
+from pando.records.collections.sql_tokens import quote
+from pando.records.desk import Asking, Desk, columns_of
+from pando.records.engine import Reads, Statement, Value
+from pando.records.fields import FieldValue, jsontext, ops
+from pando.records.filter import Filter, Trust
+from pando.records.listing import find_visible
+from pando.records.model import Collection, RelationField
+from pando.records.problems import ApiError, Problem, Problems, ValidationFailed, bad_request, not_found
+from pando.records.record import Record, from_row
+from pando.records.rules import holds, may
+
+NOT_UNIQUE: Final = Problem("validation_not_unique", "Value must be unique.")
+_FAILED_COLUMNS = re.compile(r"UNIQUE constraint failed: ([^()]+)$")
+_FAILED_INDEX = re.compile(r"UNIQUE constraint failed: index '(.+)'$")
+
+
+async def create_record(desk: Desk, asking: Asking, collection: Collection, body: Mapping[str, Any]) -> Record:
+    """Check and insert a record. Raises ApiError."""
+    _writable(collection)
+    rule = may(asking, collection.rules.create)
+    draft = draft_of(collection, body, asking=asking, stored=None, random=desk.random)
+    asking = asking.within(asking.info.context, body=shown_body(collection, body, draft))
+    is_manager = await _manages(desk, asking, collection, draft, None)
+    if rule and not await _would_hold(desk, asking, collection, rule, draft.values):
+        raise bad_request("Failed to create record.")
+    problems = await _problems(desk, asking, draft, collection, None)
+    if collection.is_auth:
+        problems |= await auth_checks.of_new(desk, asking, collection, body, draft, is_manager=is_manager)
+    if problems:
+        raise ValidationFailed(problems, "Failed to create record.")
+    values = await auth_checks.hashed(desk, collection, draft.values)
+    statement = insert_statement(collection, values)
+    try:
+        await desk.engine.write([statement])
+    except SqlError as error:
+        raise _refused(error, collection, "Failed to create record.") from error
+    return Record(collection, values)
+
+
+def insert_statement(collection: Collection, values: Mapping[str, FieldValue]) -> Statement:
+    """Give the INSERT of a record."""
+    names = [each.name for each in collection.fields]
+    columns = ", ".join(quote(name) for name in names)
+    places = ", ".join("?" * len(names))
+    return Statement(
+        f"INSERT INTO {quote(collection.name)} ({columns}) VALUES ({places})", _columns(collection, values)
+    )
+
+
+def _columns(collection: Collection, values: Mapping[str, FieldValue]) -> tuple[Value, ...]:
+    return tuple([ops(each).to_column(values[each.name]) for each in collection.fields])
+
+
+async def update_record(desk: Desk, asking: Asking, collection: Collection, id: str, body: Mapping[str, Any]) -> Record:
+    """Check and change a record. Raises ApiError."""
+    _writable(collection)
+    rule = may(asking, collection.rules.update)
+    early = asking.within(asking.info.context, body=shown_body(collection, body, None))
+    stored = await find_visible(desk, early, collection, id, rule)
+    draft = draft_of(collection, body, asking=asking, stored=stored, random=desk.random)
+    asking = asking.within(asking.info.context, body=shown_body(collection, body, draft))
+    is_manager = await _manages(desk, asking, collection, draft, stored)
+    problems = await _problems(desk, asking, draft, collection, stored)
+    if collection.is_auth:
+        problems |= await auth_checks.of_changed(desk, asking, stored, body, draft, is_manager=is_manager)
+    if problems:
+        raise ValidationFailed(problems, "Failed to update record.")
+    values = await auth_checks.hashed(desk, collection, draft.values)
+    return await _write_change(desk, collection, stored, draft, values)
+
+
+async def _write_change(
+    desk: Desk, collection: Collection, stored: Record, draft: Draft, values: Mapping[str, FieldValue]
+) -> Record:
+    changed = [name for name in draft.changed if values[name] != stored.get(name) or name in draft.assignments]
+    if not changed:
+        return stored
+    parts: list[str] = []
+    args: list[Value] = []
+    for name in changed:
+        assignment = draft.assignments.get(name)
+        column = quote(name)
+        if assignment is not None:
+            parts.append(f"{column} = {assignment.sql}")
+            args += assignment.args
+        else:
+            known = collection.by_name[name]
+            parts.append(f"{column} = ?")
+            args.append(ops(known).to_column(values[name]))
+    columns = columns_of(collection)
+    names = ", ".join(quote(name) for name in columns)
+    sql = f"UPDATE {quote(collection.name)} SET {', '.join(parts)} WHERE `id` = ? RETURNING {names}"
+    try:
+        written = await desk.engine.write([Statement(sql, (*args, stored.id))])
+    except SqlError as error:
+        raise _refused(error, collection, "Failed to update record.") from error
+    if not written[0].rows:
+        raise not_found()
+    return from_row(collection, columns, written[0].rows[0])
+
+
+# -- checks -------------------------------------------------------------------------------------------------------
+
+
+def _writable(collection: Collection) -> None:
+    if collection.is_view:
+        raise bad_request("Unsupported collection type.")
+
+
+async def _would_hold(
+    desk: Desk, asking: Asking, collection: Collection, rule: str, values: Mapping[str, FieldValue]
+) -> bool:
+    """Tell whether a rule holds for a record that is not stored."""
+    overlay = {
+        each.name: "" if each.type == "password" else ops(each).to_column(values[each.name])
+        for each in collection.fields
+    }
+    _, rows = await desk.ask(
+        asking, collection, columns=("id",), filters=(Filter(rule, Trust.RULE),), overlay=overlay, limit=1
+    )
+    return bool(rows)
+
+
+async def _manages(desk: Desk, asking: Asking, collection: Collection, draft: Draft, stored: Record | None) -> bool:
+    """Tell whether the caller may do with an auth record what only its manager may."""
+    if asking.is_superuser:
+        return True
+    rule = None if collection.auth is None else collection.auth.manage_rule
+    if rule is None or asking.auth is None:
+        return False
+    if not rule.strip():
+        return True
+    if stored is None:
+        return await _would_hold(desk, asking, collection, rule, draft.values)
+    return await holds(desk, asking, collection, rule, stored.id)
+
+
+async def _problems(
+    desk: Desk, asking: Asking, draft: Draft, collection: Collection, stored: Record | None
+) -> dict[str, Problem | Problems]:
+    """Check each value that was set, then whether related records exist."""
+    found: dict[str, Problem | Problems] = dict(draft.problems)
+    names = draft.values if stored is None else draft.changed
+    for name in names:
+        known = collection.by_name[name]
+        if name in found:
+            continue
+        problem = ops(known).check(draft.values[name])
+        if problem is None and isinstance(known, RelationField) and (stored is None or _is_new(known, draft, stored)):
+            problem = await _missing(desk.engine.reads(), asking, known, draft.values[name])
+        if problem is not None:
+            found[name] = problem
+    if stored is not None and "id" in draft.changed and draft.values["id"] != stored.id:
+        found["id"] = Problem("validation_pk_change", "The record primary key cannot be changed.")
+    return found
+
+
+def _is_new(relation: RelationField, draft: Draft, stored: Record) -> bool:
+    return draft.values[relation.name] != stored.get(relation.name)
+
+
+async def _missing(reads: Reads, asking: Asking, relation: RelationField, value: FieldValue) -> Problem | None:
+    ids = [value] if isinstance(value, str) and value else [*value] if isinstance(value, list) else []
+    if not ids:
+        return None
+    target = asking.schema.find(relation.collection_id)
+    if target is None:
+        return Problem("validation_missing_rel_collection", "Relation connection is missing or cannot be accessed.")
+    sql = f"SELECT count(*) FROM {quote(target.name)} WHERE `id` IN (SELECT value FROM json_each(?))"
+    rows = await reads.query(sql, (jsontext.encode(ids).decode(),))
+    if rows[0][0] != len(set(map(str, ids))):
+        return Problem("validation_missing_rel_records", "Failed to find all relation records with the provided ids.")
+    return None
+
+
+def _refused(error: SqlError, collection: Collection, message: str) -> ApiError:
+    """Tell by field what a unique index refused."""
+    names = _not_unique(error.message, collection)
+    if not names:
+        return bad_request(message)
+    return ValidationFailed(dict.fromkeys(names, NOT_UNIQUE), message)
+
+
+def _not_unique(message: str, collection: Collection) -> Sequence[str]:
+    by_index = _FAILED_INDEX.search(message)
+    if by_index:
+        parsed = (indexes.parse(each) for each in collection.indexes)
+        found = next((each for each in parsed if each is not None and each.name == by_index[1]), None)
+        known = collection.by_name
+        return [each.name for each in found.columns if each.name in known] if found else []
+    by_column = _FAILED_COLUMNS.search(message)
+    if not by_column:
+        return []
+    return [part.strip().rpartition(".")[2] for part in by_column[1].split(",")]
