@@ -22,8 +22,8 @@ _LABEL: Final = re.compile(rf"[A-Za-z0-9{_WIDE}](?:[A-Za-z0-9\-._~{_WIDE}]*[A-Za
 _TOP_LABEL: Final = re.compile(rf"[A-Za-z{_WIDE}](?:[A-Za-z0-9\-_~{_WIDE}]*[A-Za-z{_WIDE}])?")
 
 _URL: Final = re.compile(
-    r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://)?"
-    r"(?:(?P<user>[^\s/?#@\[\]]*)@)?"
+    # Only behind a scheme may a user stand: else `javascript:x@host` would be one.
+    r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?:[^\s/?#@\[\]]*@)?)?"
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)"
     r"(?::(?P<port>[0-9]{1,5}))?"
     r"(?:/[^\s?#]*)?(?:\?[^\s#]*)?(?:#\S*)?"

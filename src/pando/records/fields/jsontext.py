@@ -30,6 +30,8 @@ PLAIN_MAX: Final = 1e21
 # What stands in a text may match too; that only costs time.
 _UNUSUAL: Final = re.compile(rb"\.\d*0(?!\d)|\d[eE]|\d{16}|-0")
 _OUT_OF_STEP: Final = re.compile(rb"\d[eE]")
+# A text that is not closed is a token too: else each quote inside would be tried as the beginning of one.
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+["\\]?|[\[{]|[\]}]', re.DOTALL)
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -111,7 +113,7 @@ def _check_depth(raw: bytes) -> None:
     if raw.count(b"[") + raw.count(b"{") <= DEPTH_MAX:
         return
     depth = 0
-    for token in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', raw, re.DOTALL):
+    for token in _TOKEN.finditer(raw):
         found = token[0]
         depth += (found in b"[{") - (found in b"]}") if len(found) == 1 else 0
         if depth > DEPTH_MAX:

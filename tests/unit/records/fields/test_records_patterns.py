@@ -94,6 +94,7 @@ def test_a_pattern_is_found_as_re2_finds_it(pattern, found, not_found):
         ),
         *("(" * 200 + ")" * 200, "x" * 5001, "((a{100}){100}){10}"),
     ],
+    ids=lambda pattern: repr(pattern)[:30],
 )
 def test_what_is_no_pattern_is_refused(pattern):
     with pytest.raises(PatternError):
