@@ -117,8 +117,12 @@ REALTIME_OUTBOX_BYTES_MAX = 4 * MIB
 """Data of these events; a single larger event still goes out, alone."""
 REALTIME_OUTBOXES_BYTES_MAX = 256 * MIB
 """Data that waits for all streams of one web process; past it the stream with the most ends."""
+REALTIME_JUDGE_S = 2.0
+"""How long one evaluation of a rule may take, since all streams wait for it; past it those concerned end."""
 REALTIME_JUDGED_AT_ONCE = 32
 """Evaluations of one change's rules that are under way together."""
+REALTIME_CATCHING_UP_MAX = 8
+"""Streams that catch up with the feed at once, each with a batch in memory."""
 CHANGES_BATCH_MAX = 500
 """Changes that are read from the feed at once."""
 CHANGES_BATCH_BYTES_MAX = 4 * MIB

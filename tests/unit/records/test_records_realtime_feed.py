@@ -3,42 +3,13 @@
 import asyncio
 import random
 
-import apsw
 import pytest
+from records_realtime_kit import Database
 
 from pando import limits
-from pando.clock import VirtualClock
 from pando.errors import CorruptionError
 from pando.records.realtime.changes import Change, Operation
 from pando.records.realtime.feed import CursorGone, Feed, forget
-from pando.store.feed import ChangeFeed
-from pando.store.statements import Statements
-
-
-class Database:
-    """A connection with the store's feed on it; its reads count what they give."""
-
-    def __init__(self):
-        self.connection = apsw.Connection(":memory:")
-        self.clock = VirtualClock()
-        self._feed = ChangeFeed(self.connection, self.clock)
-        self._statements = Statements(self.connection)
-        self.before_query = None
-        self.largest = 0
-
-    def run(self, text, *args):
-        info = self._statements.get(text)
-        self._feed.before_statement()
-        self.connection.execute(text, args)
-        self._feed.after_statement(info)
-
-    async def query(self, sql, args=()):
-        if self.before_query is not None:
-            self.before_query(sql)
-        rows = self.connection.execute(sql, tuple(args)).fetchall()
-        size = sum(len(value) for row in rows for value in row if isinstance(value, (str, bytes)))
-        self.largest = max(self.largest, size)
-        return rows
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
     30 bytes in base64url: 16 random, 2 index of the process, 9 hash of the node's name, 3 check
 
 So any node can route a subscription request without asking. The random part keeps others from guessing the id, which
-is all that is needed to change a stream's subscriptions; the check only tells ids of ours from other texts. Pure. Not
-here: which node a hash belongs to (the caller compares the names that it knows), and the way there.
+is all that is needed to change a stream's subscriptions; the check only tells ids of ours from other texts. Events of
+streams that tell their place have the id `<client id>.<cursor>`, which is taken for the client's id everywhere. Pure.
+Not here: which node a hash belongs to (the caller compares the names that it knows), and the way there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +25,7 @@ INDEX_MAX: Final = 0xFFFF
 _INDEX_BYTES: Final = 2
 _NODE_BYTES: Final = 9
 _CHECK_BYTES: Final = 3
+_PLACE: Final = re.compile("[0-9]{1,16}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ def make_client_id(node: str, index: int, random: bytes) -> str:
 
 def parse_client_id(text: str) -> StreamHome | None:
     """Tell where a stream lives; None if the id is not one of ours."""
+    text = split_event_id(text)[0]
     if len(text) != CLIENT_ID_CHARS or not text.isascii():
         return None
     try:
@@ -63,6 +67,19 @@ def parse_client_id(text: str) -> StreamHome | None:
         return None
     index = int.from_bytes(body[RANDOM_BYTES : RANDOM_BYTES + _INDEX_BYTES], "big")
     return StreamHome(body[RANDOM_BYTES + _INDEX_BYTES :], index)
+
+
+def event_id(client_id: str, place: int) -> str:
+    """Make the id of an event that tells the place in the feed to go on from."""
+    return f"{client_id}.{place}"
+
+
+def split_event_id(text: str) -> tuple[str, int | None]:
+    """Take an event's id (`Last-Event-ID`) apart: the client's id, and the place, None if it tells none."""
+    client_id, dot, place = text.partition(".")
+    if dot and _PLACE.fullmatch(place):
+        return client_id, int(place)
+    return text, None
 
 
 def _check(body: bytes) -> bytes:

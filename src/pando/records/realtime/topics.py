@@ -10,7 +10,8 @@ as the client sent it. Options that cannot be read count as none (as in PocketBa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -19,12 +20,13 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from pando import limits
-from pando.records.model import Collection
 from pando.records.problems import REQUIRED, Problem, Problems, ValidationFailed
 
 CONNECTED: Final = "PB_CONNECT"
 """Name of the first event of a stream."""
 _LINE_ENDS: Final = ("\n", "\r", "\0")
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+"""Halves of characters, which some readers of JSON let through, and which cannot be written."""
 
 
 class RuleKind(StrEnum):
@@ -97,16 +99,17 @@ def _text_of(value: object) -> str:
     return str(value) if isinstance(value, int | float) else ""
 
 
-def topics_of(collection: Collection, record_id: str) -> tuple[tuple[str, RuleKind], ...]:
-    """Name the topics that a change of a record belongs to, and the rule that each is under."""
-    found = []
-    for name in (collection.name, collection.id):
-        found += [
-            (f"{name}/*", RuleKind.LIST),
-            (name, RuleKind.LIST),
-            (f"{name}/{record_id}", RuleKind.VIEW),
-        ]
-    return tuple(found)
+def topics_of(names: Iterable[str], record_id: str) -> dict[str, RuleKind]:
+    """Name the topics that a change of a record belongs to, and the rule that each is under.
+
+    `names`: what its collection is called: name and id.
+    """
+    found: dict[str, RuleKind] = {}
+    for name in names:
+        found[f"{name}/{record_id}"] = RuleKind.VIEW
+        found[f"{name}/*"] = RuleKind.LIST
+        found[name] = RuleKind.LIST
+    return found
 
 
 def check_request(client_id: str, subscriptions: Sequence[str]) -> tuple[Subscription, ...]:
@@ -128,7 +131,7 @@ def check_request(client_id: str, subscriptions: Sequence[str]) -> tuple[Subscri
 def _check_text(text: str) -> Problem | None:
     if len(text) > limits.REALTIME_TOPIC_CHARS_MAX:
         return _too_long(limits.REALTIME_TOPIC_CHARS_MAX)
-    if any(end in text for end in _LINE_ENDS):  # it becomes a line of the stream
+    if any(end in text for end in _LINE_ENDS) or _SURROGATES.search(text):  # it becomes a line of the stream
         return Problem("validation_invalid_value", "A subscription is one line of text.")
     return None
 

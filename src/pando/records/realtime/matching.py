@@ -1,0 +1,161 @@
+"""From a change of the feed to events: which subscriptions it concerns, who may see it, in the order of commits.
+
+Whether a subscriber may see a record is asked of `Allowed`, once for all who have the same identity, options and rule.
+When that cannot be answered, or the feed does not tell what a row was, the streams concerned end: their clients begin
+anew, and nothing is left out in silence. Changes must be given one after the other. Not here: reading the feed
+(`pump`), rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import NamedTuple
+
+from pando import limits
+from pando.errors import CallerError, InternalError, PandoError
+from pando.records.model import Collection, Schema
+from pando.records.realtime.changes import Change, Values
+from pando.records.realtime.clients import Client, Ending, Event, Held, Registry
+from pando.records.realtime.frames import record_data
+from pando.records.realtime.identities import COLLECTIONS_TABLE, Identity, When, effects_of
+from pando.records.realtime.topics import Options, RuleKind, topics_of
+
+Allowed = Callable[[Collection, Values, str | None, Identity | None, Options], Awaitable[bytes | None]]
+"""Gives the record's JSON as this identity may see it with these options, None if it may not.
+
+The values are those of the row after the change, of a deleted record those before it: it is not in its table any more.
+The rule is None only for superusers. A CallerError (a filter that cannot be read) means that it may not be seen, any
+other PandoError that it cannot be said.
+"""
+
+
+class _Question(NamedTuple):
+    """What an evaluation depends on, for one change."""
+
+    rule: str | None
+    identity: Identity | None
+    options: Options
+
+
+_Answers = dict[_Question, "bytes | Ending | None"]
+
+
+class Matcher:
+    """Tells the streams of one registry what changes."""
+
+    def __init__(self, registry: Registry, schema: Callable[[], Schema], allowed: Allowed) -> None:
+        """`schema` gives the collections as they are at the position of the change, or a later one."""
+        self._registry = registry
+        self._schema = schema
+        self._allowed = allowed
+        self._names = _names_of(schema())
+
+    async def dispatch(self, change: Change) -> int:
+        """Tell all streams that have caught up of a change; gives how many events that were."""
+        registry = self._registry
+        registry.cursor = change.sequence  # from here on it is nobody else's to tell
+        collection = self._collection_of(change)
+        effects = effects_of(change, collection)
+        for effect in effects:
+            if effect.when is When.BEFORE:
+                registry.apply(effect, change.sequence)
+        told = 0
+        if collection is not None:
+            topics = self._topics_of(change, collection, registry.topics)
+            told = await self._tell(change, collection, topics, registry.holders(topics))
+        for effect in effects:
+            if effect.when is When.AFTER:
+                registry.apply(effect, change.sequence)
+        if change.table == COLLECTIONS_TABLE:
+            self._names = _names_of(self._schema())
+        return told
+
+    async def dispatch_to(self, client: Client, change: Change) -> int:
+        """Tell one stream, that catches up, of an older change."""
+        collection = self._collection_of(change)
+        if collection is None:
+            return 0
+        topics = self._topics_of(change, collection, (held.subscription.topic for held in client.held.values()))
+        concerned = [held for held in client.held.values() if held.subscription.topic in topics]
+        return await self._tell(change, collection, topics, concerned)
+
+    def _collection_of(self, change: Change) -> Collection | None:
+        """Find the collection of a table, also if it was renamed after the change."""
+        schema = self._schema()
+        found = schema.find(change.table) or schema.find(self._names.get(change.table, ""))
+        return None if found is None or found.is_view else found
+
+    def _topics_of(self, change: Change, collection: Collection, known: Iterable[str]) -> dict[str, RuleKind]:
+        """Name the topics of a change, of one whose row cannot be told all known ones of the collection."""
+        values = change.values
+        if values is None:
+            names = (collection.name, collection.id, change.table)
+            return {topic: RuleKind.LIST for topic in known if topic.partition("/")[0] in names}
+        return topics_of((collection.name, collection.id, change.table), str(values.get("id")))
+
+    async def _tell(
+        self, change: Change, collection: Collection, topics: dict[str, RuleKind], concerned: Iterable[Held]
+    ) -> int:
+        hearing = [held for held in concerned if held.since < change.sequence]
+        asked = [(held, _question(collection, topics[held.subscription.topic], held)) for held in hearing]
+        answers = await self._judge(collection, change.values, {question for _, question in asked})
+        events: list[tuple[Held, bytes]] = []
+        for held, question in asked:
+            answer = answers.get(question)
+            if answer is None or not held.is_current or held.since >= change.sequence:
+                continue
+            if isinstance(answer, Ending):
+                self._registry.end(held.client, answer)
+            else:
+                events.append((held, answer))
+        self._hand_out(change, events)
+        return len(events)
+
+    async def _judge(self, collection: Collection, values: Values | None, questions: set[_Question]) -> _Answers:
+        """Answer each question with the record's JSON, None, or how the streams must end."""
+        if values is None:
+            return dict.fromkeys(questions, Ending.MISSED)
+        left = [each for each in questions if each.rule is not None or _is_superuser(each.identity)]
+        answers: _Answers = {}
+        for start in range(0, len(left), limits.REALTIME_JUDGED_AT_ONCE):
+            part = left[start : start + limits.REALTIME_JUDGED_AT_ONCE]
+            work = [self._answer(collection, values, question) for question in part]
+            found = [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
+            answers.update(zip(part, found, strict=True))
+        return answers
+
+    async def _answer(self, collection: Collection, values: Values, question: _Question) -> bytes | Ending | None:
+        try:
+            async with asyncio.timeout(limits.REALTIME_JUDGE_S):
+                return await self._allowed(collection, values, question.rule, question.identity, question.options)
+        except CallerError:
+            return None
+        except InternalError:
+            raise
+        except (PandoError, TimeoutError):
+            return Ending.MISSED
+
+    def _hand_out(self, change: Change, events: list[tuple[Held, bytes]]) -> None:
+        """Let the events wait for their streams; the last one of a stream says that the change has been told."""
+        last = {held.client: at for at, (held, _) in enumerate(events)}
+        shared: dict[bytes, bytes] = {}
+        for at, (held, record) in enumerate(events):
+            data = shared.get(record)
+            if data is None:
+                data = shared[record] = record_data(record, change.operation.action)
+            place = change.sequence if last[held.client] == at else None
+            self._registry.tell(held.client, Event(held.subscription.text, data, place))
+
+
+def _question(collection: Collection, kind: RuleKind, held: Held) -> _Question:
+    rule = collection.rules.list if kind is RuleKind.LIST else collection.rules.view
+    return _Question(rule, held.client.identity, held.subscription.options)
+
+
+def _is_superuser(identity: Identity | None) -> bool:
+    return identity is not None and identity.is_superuser
+
+
+def _names_of(schema: Schema) -> dict[str, str]:
+    return {each.name: each.id for each in schema.collections}
