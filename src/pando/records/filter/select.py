@@ -4,10 +4,10 @@
     found = compiler.select(Question(collection=posts, request=request, now=now, filters=(Filter(rule, Trust.RULE),)))
     rows = await reads.query(found.sql, found.args)
 
-A compiler belongs to one schema, and the collections of its questions do, too. It keeps compiled SQL under everything that shapes it: collection, filters without
-their literals, sort, columns, and what it had to know of the request (is a value there, is it empty); the values
-themselves are bound each time. Rows come once each, in the order of `Compiled.columns`. Pure. Not here: reading rows,
-making records of them.
+A compiler belongs to one schema, and so do the collections of its questions. It keeps compiled SQL under everything
+that shapes it: collection, filters without their literals, sort, columns, and what it had to know of the request (is a
+value there, is it empty); the values themselves are bound each time. Rows come once each, in the order of
+`Compiled.columns`. Pure. Not here: reading rows, making records of them.
 """
 
 from __future__ import annotations
