@@ -1,0 +1,172 @@
+"""The records API of one process on a fake store, asked as ASGI, for the tests of its routes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+from urllib.parse import quote
+
+from pando.api.records_app import RecordsApp, Router
+from pando.api.records_batch import BATCH_ROUTES
+from pando.api.records_collections import COLLECTION_ROUTES
+from pando.api.records_routes import RECORD_ROUTES, WRITES
+from pando.errors import PrimaryUnavailable
+from pando.records.auth.passwords import PasswordWorker, hash_password
+from pando.records.desk import Desk
+from pando.records.engine import Statement
+from pando.records.sqlite_engine import SqliteEngine
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "sql"))
+from service_bench import Node, SteerableClock
+
+PASSWORD = "correct horse"
+HASH = hash_password(PASSWORD, b"0123456789abcdef", 4)
+
+
+class WallClock(SteerableClock):
+    """A clock whose wall time the tests set."""
+
+    wall = 1_790_000_000_000
+
+    def wall_ms(self) -> int:
+        self.wall += 1
+        return self.wall
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def code(self, *path: str) -> str:
+        """The code of a problem, by field."""
+        found = self.json["data"]
+        for step in path:
+            found = found.get(step, {})
+        return str(found.get("code", ""))
+
+
+class Log:
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def emit(self, name: str, **facts: Any) -> None:
+        self.lines.append({"event": name, **facts})
+
+
+class Site:
+    """One process. `su` is a superuser's token."""
+
+    def __init__(self, directory: Path, *, is_primary: bool = True) -> None:
+        self.node = Node(directory, is_primary=is_primary)
+        self.clock = WallClock()
+        self.log = Log()
+        self.passwords = PasswordWorker(threads=1)
+        self.desk = Desk(
+            engine=SqliteEngine(self.node.service, "data"),
+            clock=self.clock,
+            random=Random(7),
+            passwords=self.passwords,
+        )
+        router = Router({**RECORD_ROUTES, **COLLECTION_ROUTES, **BATCH_ROUTES}, writes=WRITES)
+        self.app = RecordsApp(self.desk, router, self._forward, self.log)
+        self.su = ""
+
+    async def _forward(self, asked: Any) -> Any:
+        raise PrimaryUnavailable("there is no other node here")
+
+    def close(self) -> None:
+        self.passwords.close()
+        self.node.close()
+
+    # -- asking --
+
+    def __call__(
+        self, method: str, path: str, body: Any = None, *, token: str = "", headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Ask; `path` is below `/api/`."""
+        return self.node.run(self._ask(method, path, body, token, headers or {}))
+
+    async def _ask(self, method: str, path: str, body: Any, token: str, headers: dict[str, str]) -> Answer:
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        way, _, query = f"/api/{path}".partition("?")
+        pairs = [(b"host", b"localhost"), (b"content-length", str(len(data)).encode())]
+        if not isinstance(body, bytes):
+            pairs.append((b"content-type", b"application/json"))
+        if token:
+            pairs.append((b"authorization", token.encode()))
+        pairs += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": way,
+            "raw_path": quote(way, safe="/%").encode(),
+            "query_string": query.encode(),
+            "headers": pairs,
+        }
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": data, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await asyncio.wait_for(self.app(scope, receive, send), 20)
+        text = b"".join(message.get("body", b"") for message in sent[1:])
+        return Answer(sent[0]["status"], {k.decode(): v.decode() for k, v in sent[0]["headers"]}, text)
+
+    # -- short words --
+
+    def sql(self, text: str, *args: Any) -> None:
+        self.node.run(self.desk.engine.write([Statement(text, args)]))
+
+    def rows(self, text: str, *args: Any) -> list[Any]:
+        found: list[Any] = self.node.run(self.desk.engine.query(text, args))
+        return found
+
+    def begin(self) -> Site:
+        """Make the tables, and a superuser."""
+        assert self("GET", "collections/users/auth-methods").status == 200
+        self.sql(
+            "insert into _superusers(id, email, password, tokenKey, verified, created, updated)"
+            " values('su0000000000001', 'su@example.com', ?, 'superkey', 1, '', '')",
+            HASH,
+        )
+        answer = self(
+            "POST", "collections/_superusers/auth-with-password", {"identity": "su@example.com", "password": PASSWORD}
+        )
+        assert answer.status == 200, answer.body
+        self.su = answer.json["token"]
+        return self
+
+    def collection(self, name: str, *fields: dict[str, Any], **more: Any) -> Any:
+        """Make a collection; open to everybody unless rules are given."""
+        rules = dict.fromkeys(("listRule", "viewRule", "createRule", "updateRule", "deleteRule"), "")
+        answer = self("POST", "collections", {"name": name, "fields": list(fields), **rules, **more}, token=self.su)
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    def create(self, collection: str, token: str = "", **values: Any) -> Any:
+        answer = self("POST", f"collections/{collection}/records", values, token=token or self.su)
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    def user(self, who: str, **values: Any) -> tuple[Any, str]:
+        """Make a user and sign it in; gives record and token."""
+        email = f"{who}@example.com"
+        made = self.create("users", email=email, password=PASSWORD, passwordConfirm=PASSWORD, **values)
+        body = {"identity": email, "password": PASSWORD}
+        answer = self("POST", "collections/users/auth-with-password", body)
+        assert answer.status == 200, answer.body
+        return made, answer.json["token"]
