@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pando.records.engine import Value
-from pando.records.fields import FieldValue, jsontext, ops
+from pando.records.fields import FieldValue, casting, jsontext, ops
 from pando.records.fields.ops import AnyOps
 from pando.records.model import SUPERUSERS, Collection, Field, PasswordField
 
@@ -100,13 +100,13 @@ SUPERUSER: Final = Viewer(is_superuser=True)
 
 def from_row(collection: Collection, columns: Sequence[str], row: Sequence[Value]) -> Record:
     """Make a record of a row; columns that are no fields are left out."""
-    return Record(collection, _read(_plan(collection).readers(tuple(columns)), row))
+    return Record(collection, _plan(collection).reader(tuple(columns)).read(row))
 
 
 def from_rows(collection: Collection, columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> list[Record]:
     """Make records of rows with the same columns."""
-    readers = _plan(collection).readers(tuple(columns))
-    return [Record(collection, _read(readers, row)) for row in rows]
+    read = _plan(collection).reader(tuple(columns)).read
+    return [Record(collection, read(row)) for row in rows]
 
 
 def to_row(record: Record) -> dict[str, Value]:
@@ -136,7 +136,6 @@ def encode_record(record: Record, viewer: Viewer) -> bytes:
 
 # -- what is worked out once per collection ---------------------------------------------------------------------------
 
-_Reader = tuple[int, str, Callable[[Value], FieldValue]]
 _Member = Callable[[Record, Viewer], object]
 _ABSENT: Final = object()
 
@@ -146,7 +145,7 @@ class _Plan:
 
     def __init__(self, collection: Collection) -> None:
         self._fields = collection.by_name
-        self._readers: dict[tuple[str, ...], list[_Reader]] = {}
+        self._readers: dict[tuple[str, ...], _Reader] = {}
         shown = [each for each in collection.fields if not _is_secret(collection, each)]
         members = {each.name: _member(ops(each), each.name) for each in shown}
         members["collectionId"] = lambda record, _: record.collection.id
@@ -158,16 +157,37 @@ class _Plan:
             members["email"] = _email_json
         self.for_others = sorted((item for item in members.items() if item[0] not in hidden), key=lambda item: item[0])
 
-    def readers(self, columns: tuple[str, ...]) -> list[_Reader]:
-        """Say how each column is read."""
+    def reader(self, columns: tuple[str, ...]) -> _Reader:
+        """Say how rows with these columns are read."""
         found = self._readers.get(columns)
         if found is None:
-            known = self._fields
-            found = [(at, name, ops(known[name]).from_column) for at, name in enumerate(columns) if name in known]
             if len(self._readers) >= COLUMN_SETS_MAX:
                 self._readers.clear()
-            self._readers[columns] = found
+            found = self._readers[columns] = _Reader(self._fields, columns)
         return found
+
+
+class _Reader:
+    """Reads rows of one list of columns. Most are text that is taken as it stands, so this is not done one by one."""
+
+    def __init__(self, fields: Mapping[str, Field], columns: tuple[str, ...]) -> None:
+        self._columns = columns
+        self._unknown = [name for name in columns if name not in fields]
+        known = {name: ops(fields[name]) for name in columns if name in fields}
+        self._texts = [name for name, its in known.items() if its.is_text]
+        self._others = [(name, its.from_column) for name, its in known.items() if not its.is_text]
+
+    def read(self, row: Sequence[Value]) -> dict[str, Any]:
+        """Give values by field name."""
+        values: dict[str, Any] = dict(zip(self._columns, row, strict=True))
+        for name in self._unknown:
+            del values[name]
+        for name in self._texts:
+            if type(values[name]) is not str:
+                values[name] = casting.to_text(values[name])
+        for name, read in self._others:
+            values[name] = read(values[name])
+        return values
 
 
 def _plan(collection: Collection) -> _Plan:
@@ -176,10 +196,6 @@ def _plan(collection: Collection) -> _Plan:
     if found is None:
         found = collection.__dict__["_record_plan"] = _Plan(collection)
     return found
-
-
-def _read(readers: list[_Reader], row: Sequence[Value]) -> dict[str, FieldValue]:
-    return {name: read(row[at]) for at, name, read in readers}
 
 
 def _key(record: Record) -> tuple[str, str]:

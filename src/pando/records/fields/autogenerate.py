@@ -14,6 +14,7 @@ from pando.records.fields import patterns
 from pando.records.fields.patterns import Anchor, Chars, Choice, Node, PatternError, Repeat, Sequence
 from pando.records.fields.values import FieldValue
 from pando.records.model import AutodateField, Collection, TextField
+from pando.records.problems import bad_request
 
 ID_CHARS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 ID_LENGTH: Final = 15
@@ -21,6 +22,8 @@ OPEN_COUNT_EXTRA: Final = 8
 """What `*` and `+` add at most to what must be there."""
 GENERATED_CHARS_MAX: Final = 5000
 """Longest text that is made."""
+STEPS_MAX: Final = 4 * GENERATED_CHARS_MAX
+"""Parts of the pattern that are gone through for one text: empty ones cost time too."""
 CLASSES_CACHED_MAX: Final = 512
 """Classes of characters whose members are kept."""
 
@@ -40,9 +43,17 @@ def random_text(random: Random, length: int, alphabet: str = _LETTERS_AND_DIGITS
 
 def from_pattern(pattern: str, random: Random) -> str:
     """Make a text that matches a pattern. Raises PatternError for anchors, and for what gets too long."""
-    made: list[str] = []
-    _make(patterns.parse(pattern), random, made)
-    return "".join(made)
+    maker = _Maker(random)
+    maker.add(patterns.parse(pattern))
+    return "".join(maker.made)
+
+
+def from_field(field: TextField, random: Random) -> str:
+    """Make a text for a field by its pattern. Raises ApiError 400 if that cannot be, which only SQL can bring about."""
+    try:
+        return from_pattern(field.autogenerate_pattern, random)
+    except PatternError as error:
+        raise bad_request(f"The field {field.name} cannot make values: {error}.") from error
 
 
 def check_pattern(pattern: str) -> None:
@@ -58,7 +69,7 @@ def made_up_on_create(
     found: dict[str, FieldValue] = {}
     for field in collection.fields:
         if isinstance(field, TextField) and field.autogenerate_pattern and not values.get(field.name):
-            found[field.name] = from_pattern(field.autogenerate_pattern, random)
+            found[field.name] = from_field(field, random)
         elif isinstance(field, TextField) and field.primary_key and not values.get(field.name):
             found[field.name] = record_id(random)
         elif isinstance(field, AutodateField) and field.on_create:
@@ -71,23 +82,32 @@ def made_up_on_update(collection: Collection, now: str) -> dict[str, FieldValue]
     return {each.name: now for each in collection.fields if isinstance(each, AutodateField) and each.on_update}
 
 
-def _make(node: Node, random: Random, made: list[str]) -> None:
-    match node:
-        case Chars():
-            if len(made) >= GENERATED_CHARS_MAX:
-                raise PatternError(f"the pattern makes texts of more than {GENERATED_CHARS_MAX} characters")
-            made.append(random.choice(_members(node)))
-        case Sequence():
-            for item in node.items:
-                _make(item, random, made)
-        case Choice():
-            _make(random.choice(node.options), random, made)
-        case Repeat():
-            high = node.low + OPEN_COUNT_EXTRA if node.high is None else node.high
-            for _ in range(random.randint(node.low, high)):
-                _make(node.item, random, made)
-        case Anchor():
-            raise PatternError("a pattern that makes texts has no anchors")
+class _Maker:
+    """Makes a text by going through a pattern once."""
+
+    def __init__(self, random: Random) -> None:
+        self.made: list[str] = []
+        self._random = random
+        self._steps = 0
+
+    def add(self, node: Node) -> None:
+        self._steps += 1
+        if self._steps > STEPS_MAX or len(self.made) > GENERATED_CHARS_MAX:
+            raise PatternError(f"the pattern makes texts of more than {GENERATED_CHARS_MAX} characters")
+        match node:
+            case Chars():
+                self.made.append(self._random.choice(_members(node)))
+            case Sequence():
+                for item in node.items:
+                    self.add(item)
+            case Choice():
+                self.add(self._random.choice(node.options))
+            case Repeat():
+                high = node.low + OPEN_COUNT_EXTRA if node.high is None else node.high
+                for _ in range(self._random.randint(node.low, high)):
+                    self.add(node.item)
+            case Anchor():
+                raise PatternError("a pattern that makes texts has no anchors")
 
 
 def _longest(node: Node) -> int:

@@ -20,8 +20,13 @@ class FieldOps(ABC, Generic[V]):
 
     is_json_plain: ClassVar[bool] = False
     """Whether `to_json` gives the value itself."""
-    zero: V
-    """The value of a field that was never set."""
+    is_text: ClassVar[bool] = False
+    """Whether `from_column` gives any text as it is."""
+
+    @property
+    @abstractmethod
+    def zero(self) -> V:
+        """The value of a field that was never set."""
 
     @abstractmethod
     def normalise(self, raw: object) -> V:

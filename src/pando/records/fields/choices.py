@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final, TypeAlias
 
+import msgspec
+
 from pando.records.engine import Value
 from pando.records.fields import casting, jsontext
 from pando.records.fields.base import FieldOps
@@ -23,13 +25,20 @@ FILE_SIZE_BYTES_DEFAULT: Final = 5 * 1024 * 1024
 """What `maxSize` 0 of a file field means."""
 
 
+_decode_texts = msgspec.json.Decoder(list[str]).decode
+
+
 class ChoiceOps(FieldOps[Choice]):
     """What the three types share. `is_multiple` says whether values are lists."""
 
     def __init__(self, is_multiple: bool, required: bool) -> None:
         self.is_multiple = is_multiple
         self.required = required
-        self.zero: Choice = [] if is_multiple else ""
+
+    @property
+    def zero(self) -> Choice:
+        """No item; a list of its own for everybody who asks."""
+        return [] if self.is_multiple else ""
 
     def normalise(self, raw: object) -> Choice:
         """Read a list of different items that are not empty; a single field takes the last."""
@@ -58,7 +67,14 @@ class ChoiceOps(FieldOps[Choice]):
 
     def from_column(self, stored: Value) -> Choice:
         """Read a text, or a JSON list; a text alone is a list of one."""
-        return list(casting.to_texts(stored)) if self.is_multiple else casting.to_text(stored)
+        if not self.is_multiple:
+            return stored if isinstance(stored, str) else casting.to_text(stored)
+        try:
+            found = _decode_texts(stored) if isinstance(stored, str) else []
+        except (msgspec.MsgspecError, UnicodeError):
+            found = []
+        # Nearly all columns hold different texts in a list; the others are read with more care.
+        return found if found and "" not in found and len(set(found)) == len(found) else [*casting.to_texts(stored)]
 
     def to_column(self, value: Choice) -> Value:
         """Give a text, or a JSON list."""
@@ -77,6 +93,8 @@ class ChoiceOps(FieldOps[Choice]):
 
 class SelectOps(ChoiceOps):
     """Some of given texts."""
+
+    is_json_plain = True
 
     def __init__(self, field: SelectField) -> None:
         super().__init__(field.is_multiple, field.required)
@@ -98,6 +116,8 @@ class SelectOps(ChoiceOps):
 
 class RelationOps(ChoiceOps):
     """Ids of records. The writer checks that they exist, after this check."""
+
+    is_json_plain = True
 
     def __init__(self, field: RelationField) -> None:
         super().__init__(field.is_multiple, field.required)

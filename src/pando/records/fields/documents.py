@@ -25,6 +25,9 @@ JSON_SIZE_BYTES_DEFAULT: Final = 1024 * 1024
 _LOOKS_LIKE_JSON: Final = frozenset('0123456789-"[{')
 
 
+_decode_point = msgspec.json.Decoder(GeoPoint).decode
+
+
 class JsonOps(FieldOps[JsonValue]):
     """Any JSON; None is both JSON's null and SQL's NULL."""
 
@@ -106,6 +109,11 @@ class GeoPointOps(FieldOps[GeoPoint]):
 
     def from_column(self, stored: Value) -> GeoPoint:
         """Read JSON text; what is no point is 0/0."""
+        try:
+            found = _decode_point(stored) if isinstance(stored, str) else GeoPoint()
+            return GeoPoint(jsontext.number(found.lon), jsontext.number(found.lat))
+        except (msgspec.MsgspecError, UnicodeError):
+            pass  # perhaps a coordinate is null
         try:
             return _point(jsontext.decode(stored) if isinstance(stored, str) and stored else None)
         except (jsontext.InvalidJson, TypeError):

@@ -110,7 +110,9 @@ class Matcher:
             for _ in range(node.high - node.low):
                 then = self._add(_Step((self._build(node.item, then), end)))
         for _ in range(node.low):
-            then = self._build(node.item, then)
+            before, then = then, self._build(node.item, then)
+            if then == before:
+                break  # what needs no state is the same once as a thousand times
         return then
 
     # -- running ----------------------------------------------------------------------------------------------------

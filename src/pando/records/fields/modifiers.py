@@ -29,10 +29,8 @@ from pando.records.engine import Value
 from pando.records.fields import autogenerate, casting, jsontext
 from pando.records.fields.choices import Choice, ChoiceOps
 from pando.records.fields.ops import ops
-from pando.records.fields.patterns import PatternError
 from pando.records.fields.values import FieldValue, GeoPoint, NewFile, Number, PlainPassword
 from pando.records.model import AutodateField, Collection, Field, NumberField, TextField
-from pando.records.problems import bad_request
 
 
 class Modifier(StrEnum):
@@ -175,18 +173,11 @@ def _apply(before: _Draft, modifier: Modifier, raw: object, random: Random) -> _
     if modifier is Modifier.SET:
         return _Draft(field, ops(field).normalise(raw), is_set=True)
     if isinstance(field, TextField):
-        return _Draft(field, casting.to_text(raw) + _generated(field, random), is_set=True)
+        return _Draft(field, casting.to_text(raw) + autogenerate.from_field(field, random), is_set=True)
     if isinstance(field, NumberField):
         amount = casting.to_number(raw)
         return _add(before, -amount if modifier is Modifier.REMOVE else amount)
     return _edit(before, modifier, raw)
-
-
-def _generated(field: TextField, random: Random) -> str:
-    try:
-        return autogenerate.from_pattern(field.autogenerate_pattern, random)
-    except PatternError as error:
-        raise bad_request(f"The field {field.name} cannot make values: {error}.") from error
 
 
 def _add(before: _Draft, amount: Number) -> _Draft:

@@ -40,13 +40,19 @@ class NumberOps(FieldOps[Number]):
     def _check_bounds(self, value: Number) -> Problem | None:
         low, high = self.field.min, self.field.max
         if low is not None and value < low:
-            return Problem("validation_min_number_constraint", f"Must be at least {low:g}.", {"min": low})
+            return Problem(
+                "validation_min_number_constraint", f"Must be at least {low:g}.", {"min": jsontext.number(low)}
+            )
         if high is not None and value > high:
-            return Problem("validation_max_number_constraint", f"Must be at most {high:g}.", {"max": high})
+            return Problem(
+                "validation_max_number_constraint", f"Must be at most {high:g}.", {"max": jsontext.number(high)}
+            )
         return None
 
     def from_column(self, stored: Value) -> Number:
         """Read a number; SQL may have left an infinity behind, which JSON cannot say."""
+        if type(stored) is int and -jsontext.EXACT_MAX <= stored <= jsontext.EXACT_MAX:
+            return stored
         value = casting.to_number(stored)
         return value if isfinite(value) else 0
 
@@ -82,7 +88,7 @@ class BoolOps(FieldOps[bool]):
 
     def from_column(self, stored: Value) -> bool:
         """Read 0 and 1, and what views may give."""
-        return casting.to_bool(stored)
+        return stored != 0 if type(stored) is int else casting.to_bool(stored)
 
     def to_column(self, value: bool) -> Value:
         """Give 0 or 1."""

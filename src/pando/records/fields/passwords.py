@@ -25,6 +25,7 @@ PASSWORD_CHARS_DEFAULT: Final = 71
 class PasswordOps(FieldOps[Password]):
     """A PlainPassword until the writer puts its hash there; "" is none."""
 
+    is_text = True
     zero: Password = ""
 
     def __init__(self, field: PasswordField) -> None:

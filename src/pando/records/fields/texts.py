@@ -30,6 +30,7 @@ _RESERVED_IDS: Final = frozenset(
 
 class _TextLikeOps(FieldOps[str]):
     is_json_plain = True
+    is_text = True
     zero = ""
 
     def normalise(self, raw: object) -> str:

@@ -11,6 +11,7 @@ from pando.records import model
 from pando.records.fields import autogenerate, matching, patterns
 from pando.records.fields.matching import matcher
 from pando.records.fields.patterns import PatternError
+from pando.records.problems import ApiError
 
 
 @pytest.mark.parametrize(
@@ -165,6 +166,20 @@ def test_of_some_patterns_no_text_is_made(pattern):
 def test_what_is_made_is_bounded_even_if_nobody_checked_the_pattern():
     with pytest.raises(PatternError):
         autogenerate.from_pattern("(a{1000}){6}", Random(1))
+
+
+def test_counting_nothing_costs_nothing():
+    nothing = "(" * 6 + "()" + "{1000})" * 6
+    assert matcher(f"^{nothing}a$").is_found_in("a")
+    with pytest.raises(PatternError):
+        autogenerate.from_pattern(nothing, Random(1))
+
+
+def test_a_field_whose_pattern_is_broken_is_told_as_such():
+    field = model.TextField(name="code", autogenerate_pattern="^x")
+    collection = model.Collection(id="c", name="c", fields=(field,))
+    with pytest.raises(ApiError):
+        autogenerate.made_up_on_create(collection, {}, "now", Random(1))
 
 
 def test_ids_have_fifteen_characters_and_differ():
