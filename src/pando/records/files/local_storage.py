@@ -101,8 +101,8 @@ class LocalStorage:
         with writing.in_use():
             writing.sync()
             temporary = writing.path.with_name(writing.path.name + ATTRIBUTES_SUFFIX)
-            write_durably(self._fs, temporary, msgspec.json.encode(described), _MODE)
             try:
+                write_durably(self._fs, temporary, msgspec.json.encode(described), _MODE)
                 self._place(temporary, writing.path, self._path(key))
             except StorageError:
                 remove_if_possible(self._fs, temporary)
