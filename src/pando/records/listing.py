@@ -99,7 +99,12 @@ async def view_record(desk: Desk, asking: Asking, collection: Collection, id: st
 
 async def find_visible(desk: Desk, asking: Asking, collection: Collection, id: str, rule: str) -> Record:
     """Read a record that satisfies a rule. Raises ApiError 404."""
-    columns, rows = await desk.ask(
+    return from_row(collection, columns_of(collection), await find_visible_row(desk, asking, collection, id, rule))
+
+
+async def find_visible_row(desk: Desk, asking: Asking, collection: Collection, id: str, rule: str) -> Row:
+    """The same, as the columns hold it, in the order of `columns_of`."""
+    _, rows = await desk.ask(
         asking,
         collection,
         columns=columns_of(collection),
@@ -109,7 +114,7 @@ async def find_visible(desk: Desk, asking: Asking, collection: Collection, id: s
     )
     if not rows:
         raise not_found()
-    return from_row(collection, columns, rows[0])
+    return rows[0]
 
 
 async def enriched(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pando.errors import SqlError
+from pando.errors import Overloaded, SqlError
 from pando.records import auth_checks
 from pando.records.bodies import Draft, draft_of, shown_body
 from pando.records.collections import indexes
@@ -19,13 +19,16 @@ from pando.records.collections.sql_tokens import quote
 from pando.records.desk import Asking, Desk, columns_of
 from pando.records.engine import Reads, Statement, Value
 from pando.records.fields import FieldValue, jsontext, ops
+from pando.records.fields.modifiers import Assignment, Change, assignment
 from pando.records.filter import Filter, Trust
-from pando.records.listing import find_visible
+from pando.records.listing import find_visible_row
 from pando.records.model import Collection, RelationField
 from pando.records.problems import ApiError, Problem, Problems, ValidationFailed, bad_request, not_found
 from pando.records.record import Record, from_row
 from pando.records.rules import holds, may
 
+TRIES_MAX: Final = 10
+"""How often an update is done again because another one came in between; each time another one has succeeded."""
 NOT_UNIQUE: Final = Problem("validation_not_unique", "Value must be unique.")
 _FAILED_COLUMNS = re.compile(r"UNIQUE constraint failed: ([^()]+)$")
 _FAILED_INDEX = re.compile(r"UNIQUE constraint failed: index '(.+)'$")
@@ -69,11 +72,27 @@ def _columns(collection: Collection, values: Mapping[str, FieldValue]) -> tuple[
 
 
 async def update_record(desk: Desk, asking: Asking, collection: Collection, id: str, body: Mapping[str, Any]) -> Record:
-    """Check and change a record. Raises ApiError."""
+    """Check and change a record. Raises ApiError.
+
+    A change that was made of what is stored is written only if that is stored still; else everything is done again.
+    """
     _writable(collection)
+    for _ in range(TRIES_MAX):
+        changed = await _try_update(desk, asking, collection, id, body)
+        if changed is not None:
+            return changed
+    raise Overloaded(f"the record was changed by others {TRIES_MAX} times meanwhile; nothing was changed, try again")
+
+
+async def _try_update(
+    desk: Desk, asking: Asking, collection: Collection, id: str, body: Mapping[str, Any]
+) -> Record | None:
     rule = may(asking, collection.rules.update)
-    early = asking.within(asking.info.context, body=shown_body(collection, body, None))
-    stored = await find_visible(desk, early, collection, id, rule)
+    blank = draft_of(collection, body, asking=asking, stored=None, random=desk.random)
+    early = asking.within(asking.info.context, body=shown_body(collection, body, blank))
+    columns = columns_of(collection)
+    row = await find_visible_row(desk, early, collection, id, rule)
+    stored = from_row(collection, columns, row)
     draft = draft_of(collection, body, asking=asking, stored=stored, random=desk.random)
     asking = asking.within(asking.info.context, body=shown_body(collection, body, draft))
     is_manager = await _manages(desk, asking, collection, draft, stored)
@@ -83,37 +102,47 @@ async def update_record(desk: Desk, asking: Asking, collection: Collection, id: 
     if problems:
         raise ValidationFailed(problems, "Failed to update record.")
     values = await auth_checks.hashed(desk, collection, draft.values)
-    return await _write_change(desk, collection, stored, draft, values)
+    assignments = [
+        assignment(_change_of(collection, name, draft, values), row[columns.index(name)])
+        for name in draft.changed
+        if values[name] != stored.get(name) or _is_delta(draft, name)
+    ]
+    return stored if not assignments else await _write_change(desk, collection, stored, assignments)
+
+
+def _is_delta(draft: Draft, name: str) -> bool:
+    change = draft.changes.get(name)
+    return change is not None and bool(change.delta)
+
+
+def _change_of(collection: Collection, name: str, draft: Draft, values: Mapping[str, FieldValue]) -> Change:
+    """Say how a column changes: as the body told, unless the server has made another value of it since."""
+    told = draft.changes.get(name)
+    if told is not None and told.value is values[name]:
+        return told
+    return Change(collection.by_name[name], values[name])
 
 
 async def _write_change(
-    desk: Desk, collection: Collection, stored: Record, draft: Draft, values: Mapping[str, FieldValue]
-) -> Record:
-    changed = [name for name in draft.changed if values[name] != stored.get(name) or name in draft.assignments]
-    if not changed:
-        return stored
-    parts: list[str] = []
-    args: list[Value] = []
-    for name in changed:
-        assignment = draft.assignments.get(name)
-        column = quote(name)
-        if assignment is not None:
-            parts.append(f"{column} = {assignment.sql}")
-            args += assignment.args
-        else:
-            known = collection.by_name[name]
-            parts.append(f"{column} = ?")
-            args.append(ops(known).to_column(values[name]))
+    desk: Desk, collection: Collection, stored: Record, assignments: Sequence[Assignment]
+) -> Record | None:
+    """Run the UPDATE; None if the record is there but another change came in between."""
     columns = columns_of(collection)
     names = ", ".join(quote(name) for name in columns)
-    sql = f"UPDATE {quote(collection.name)} SET {', '.join(parts)} WHERE `id` = ? RETURNING {names}"
+    parts = ", ".join(each.sql for each in assignments)
+    guards = "".join(f" AND {each.guard}" for each in assignments if each.guard)
+    args = [arg for each in assignments for arg in each.args]
+    guard_args = [arg for each in assignments for arg in each.guard_args]
+    sql = f"UPDATE {quote(collection.name)} SET {parts} WHERE `id` = ?{guards} RETURNING {names}"
     try:
-        written = await desk.engine.write([Statement(sql, (*args, stored.id))])
+        written = await desk.engine.write([Statement(sql, (*args, stored.id, *guard_args))])
     except SqlError as error:
         raise _refused(error, collection, "Failed to update record.") from error
-    if not written[0].rows:
-        raise not_found()
-    return from_row(collection, columns, written[0].rows[0])
+    if written[0].rows:
+        return from_row(collection, columns, written[0].rows[0])
+    if guards:
+        return None
+    raise not_found()
 
 
 # -- checks -------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Records over the routes: what is stored, what is shown, who may."""
 
+import asyncio
+
 import pytest
 from records_site import PASSWORD, Site
 
@@ -104,6 +106,27 @@ def test_answers_carry_the_security_headers(site):
     assert answer.json == {"message": "API is healthy.", "code": 200, "data": {}}
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-type"] == "application/json"
+
+
+def test_modifiers_change_what_is_stored_and_two_at_once_lose_nothing(site):
+    tags = {"name": "tags", "type": "select", "values": [str(number) for number in range(30)], "maxSelect": 30}
+    site.collection("posts", {**NUMBER, "max": 100}, tags)
+    record = site.create("posts", n=1, tags=["0"])
+    path = f"collections/posts/records/{record['id']}"
+    assert site("PATCH", path, {"n+": 4, "tags+": ["1", "2"], "+tags": "3"}).json["tags"] == ["3", "0", "1", "2"]
+    assert site("PATCH", path, {"n-": 2, "tags-": ["0", "1"]}).json["n"] == 3
+
+    async def all_at_once():
+        asks = [site._ask("PATCH", f"/{path}"[1:], {"n+": 1, "tags+": str(10 + at)}, "", {}) for at in range(12)]
+        return await asyncio.gather(*asks)
+
+    answers = site.node.run(all_at_once())
+    assert {answer.status for answer in answers} <= {200, 429, 503}
+    done = sum(answer.status == 200 for answer in answers)
+    stored = site("GET", path).json
+    assert done >= 10
+    assert (stored["n"], len(stored["tags"])) == (3 + done, 2 + done)
+    assert site("PATCH", path, {"n+": 1000}).code("n") == "validation_max_number_constraint"
 
 
 # -- rules ------------------------------------------------------------------------------------------------------------
