@@ -1,7 +1,7 @@
 """The words of a SQL text, each with its place: enough to read index statements and the select list of views.
 
-The lexical rules are SQLite's (https://www.sqlite.org/lang_keywords.html and src/tokenize.c are what was compared
-with). Comments and blanks are left out. What cannot be a token, such as a string without an end, is a `BadSql`. Pure.
+The lexical rules are SQLite's, but for comments without an end, which are refused: what is put behind such a text would
+be part of the comment. Comments and blanks are left out. What cannot be a token is a `BadSql`. Pure.
 Not here: grammar (`pando.records.collections.indexes`, `.select_list`).
 """
 
@@ -65,14 +65,14 @@ class Token:
 
 _TOKEN: Final = re.compile(
     r"""
-      (?P<skip>[ \t\n\f\r]+ | --[^\n]* | /\*.*?(?:\*/|\Z))
+      (?P<skip>[ \t\n\f\r]+ | --[^\n]* | /\*.*?\*/)
     | (?P<blob>[xX]'[0-9A-Fa-f]*')
     | (?P<string>'(?:[^']|'')*')
     | (?P<quoted>"(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\])
     | (?P<number>0[xX][0-9A-Fa-f_]+ | (?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d[\d_]*)?)
     | (?P<variable>\?\d* | [:@\#$][A-Za-z_0-9$\u0080-\U0010ffff]+)
     | (?P<word>[A-Za-z_\u0080-\U0010ffff][A-Za-z_0-9$\u0080-\U0010ffff]*)
-    | (?P<punctuation>->> | \|\| | -> | << | >> | <> | <= | >= | == | != | [-+*/%&|~<>=(),.;])
+    | (?P<punctuation>->> | \|\| | -> | << | >> | <> | <= | >= | == | != | /(?!\*) | [-+*%&|~<>=(),.;])
     """,
     re.VERBOSE | re.DOTALL,
 )

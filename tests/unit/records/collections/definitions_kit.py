@@ -43,6 +43,14 @@ def fresh():
     return db
 
 
+def bare():
+    """A database that has no collections but could have some."""
+    db = apsw.Connection(":memory:")
+    for sql in directory.META_TABLES:
+        db.execute(sql)
+    return db
+
+
 def is_regex(text):
     try:
         re.compile(text)

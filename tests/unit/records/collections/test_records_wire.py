@@ -422,6 +422,7 @@ BODY = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(BODY | JSON)
 def test_a_body_gives_a_collection_or_a_refusal(body):
     try:
@@ -433,6 +434,7 @@ def test_a_body_gives_a_collection_or_a_refusal(body):
         assert json.loads(wire.encode(found))["id"] == found.id
 
 
+@pytest.mark.slow
 @given(BODY | JSON)
 def test_a_change_gives_a_collection_or_a_refusal(body):
     old = users()
