@@ -165,10 +165,9 @@ def test_lists_of_several_pages_and_bulk_deletes(s3):
     assert len([each for each in s3.requests if each[0] == "POST"]) == 1
 
 
-@pytest.mark.parametrize("key", ["wrong", ""])
-def test_a_refusal_is_an_error_of_the_storage(s3, key):
+def test_a_refusal_is_an_error_of_the_storage(s3):
     async def scenario():
-        kept = open_s3(settings(s3.url, access_key=key or "nobody", secret="x"))
+        kept = open_s3(settings(s3.url, access_key="nobody"))
         for call in (put(kept, b"x"), kept.head(KEY), read(kept), kept.delete(KEY), kept.delete_prefix("c1")):
             with pytest.raises(StorageError) as caught:
                 await call
