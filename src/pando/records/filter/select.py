@@ -339,8 +339,9 @@ class _Select:
         question = self._question
         if question.limit is None and question.offset <= 0:
             return ()
-        offset: Fragment = (" OFFSET ", GivenSlot(Given.OFFSET)) if question.offset > 0 else ()
-        return (" LIMIT ", GivenSlot(Given.LIMIT), *offset)
+        # A bare parameter here would have SQLite prepare the statement anew each time: its planner looks at the value.
+        offset: Fragment = (" OFFSET 0 + ", GivenSlot(Given.OFFSET)) if question.offset > 0 else ()
+        return (" LIMIT 0 + ", GivenSlot(Given.LIMIT), *offset)
 
 
 def _columns(question: Question) -> tuple[str, ...]:
