@@ -10,6 +10,8 @@ only be read, and so get its fields, when all tables are there. The caller runs 
 3. for each of `plan.views`: `ddl.create_view`, its columns, `views.infer_fields`, `view_row`;
 4. `check_all` with the fields of the views.
 
+What the database or `infer_fields` refuses on the way is told with `failed`.
+
 Pure. Not here: running it.
 """
 
@@ -135,7 +137,8 @@ def _merged_fields(listed: Sequence[Field], existing: Sequence[Field], delete_mi
     ]
     ids = {each.id for each in found}
     kept = [each for each in existing if each.id not in ids and (each.system or not delete_missing)]
-    return (*found, *kept)
+    of_system = [each for each in kept if each.system]
+    return (*of_system, *found, *(each for each in kept if not each.system))
 
 
 def _retargeted(collection: Collection, renumbered: Mapping[str, str]) -> Collection:
@@ -153,12 +156,21 @@ def _retargeted(collection: Collection, renumbered: Mapping[str, str]) -> Collec
 
 
 def check_tables(planned: Plan, asked: Asked) -> None:
-    """Check all but views and rules, before any statement is run; raise ValidationFailed."""
+    """Check all but rules and the fields of views, before any statement is run; raise ValidationFailed."""
     without_rules = replace(asked, rule=lambda _collection, _text: None)
     for each in planned.saved:
-        if not each.new.is_view:
+        if each.new.is_view:
+            _check_query(each.new)
+        else:
             _check(each, planned.after, without_rules)
     _check_targets(planned)
+
+
+def _check_query(view: Collection) -> None:
+    try:
+        views.check_query(view.view_query)
+    except ValidationFailed as error:
+        raise failed(view.name, error) from error
 
 
 def check_all(planned: Plan, with_fields: Schema, asked: Asked) -> None:

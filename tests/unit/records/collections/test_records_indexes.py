@@ -2,7 +2,7 @@ import re
 
 import apsw
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pando.records.collections import indexes
@@ -94,6 +94,7 @@ def test_the_unique_index_of_a_column():
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
 
 
+@settings(max_examples=40)
 @given(NAMES, NAMES, st.lists(NAMES, min_size=1, max_size=3), st.booleans(), st.sampled_from(["", "x > 'y'"]))
 def test_what_is_written_is_read_again(name, table, columns, unique, where):
     written = Index(name, table, tuple(column(each) for each in columns), unique, where)
