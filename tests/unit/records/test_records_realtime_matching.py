@@ -188,8 +188,8 @@ def test_a_row_that_cannot_be_told_ends_the_streams_that_might_have_heard_of_it(
     for client, topic in zip(concerned, topics, strict=True):
         world.subscribe(client, topic)
     other = world.connect()
-    world.subscribe(other, "users/*", "postscript/*", "posts of mine")
-    world.dispatch(Change(1, 0, "posts", operation, 1))
+    world.subscribe(other, "users/*", "secrets/*", "postscript/*", "posts of mine")
+    world.dispatch(Change(1, 0, "posts", operation, 1), Change(2, 0, "secrets", operation, 1))
     assert [client.ending for client in concerned] == [Ending.MISSED] * 4
     assert other.ending is None
     assert world.asked == []
@@ -237,6 +237,7 @@ def test_a_change_from_before_the_subscription_is_not_heard_of(world):
     world.registry.cursor = 3
     world.dispatch(change(4), change(5), change(6))
     assert [data["record"] for *_, data in world.read(client)] == [{"id": "r1"}]
+    assert len(world.asked) == 1
 
 
 # -- identities --

@@ -165,6 +165,53 @@ def test_a_stream_that_comes_back_alone_hears_what_it_missed():
     served(scenario)
 
 
+def test_what_was_read_for_those_who_left_is_not_told_on_when_somebody_else_comes():
+    async def scenario(world):
+        leaving, coming = world.connect(), world.connect()
+        await world.hear(leaving, "posts/*")
+        told = []
+
+        async def allowed(_collection, values, *_):
+            told.append(values["n"])
+            if values["n"] == 2:
+                world.registry.end(leaving, Ending.LEFT)
+                await world.hear(coming, "posts/*")
+                assert world.registry.cursor == 5
+            return b"{}"
+
+        world.matcher._allowed = allowed
+        before, dispatch = [], world.matcher.dispatch
+
+        async def noting(change):
+            before.append((world.registry.cursor, change.sequence))
+            return await dispatch(change)
+
+        world.matcher.dispatch = noting
+        world.insert(1, 2, 3, 4, 5)
+        await until(lambda: leaving.ending is not None)
+        world.insert(6)
+        await world.settled()
+        assert before == [(0, 1), (1, 2), (5, 6)]
+        assert told == [1, 2, 6]
+
+    served(scenario)
+
+
+def test_who_catches_up_does_not_run_ahead_of_the_others():
+    """Changes that all others have not heard of may end its identity, which happens when they hear of them."""
+
+    async def scenario():
+        world = World()
+        world.insert(*range(1, 4))
+        client = world.connect(place=1)
+        world.subscribe(client, "posts/*", identity=user(), seen=3)
+        world.insert(4, 5)
+        await world.pump._catch_up_to(client, 1, 3)
+        assert (client.behind, world.numbers(client)) == (3, [2, 3])
+
+    asyncio.run(scenario())
+
+
 def test_a_stream_whose_place_is_gone_ends():
     async def scenario(world):
         world.insert(*range(1, 6))

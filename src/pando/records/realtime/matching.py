@@ -114,10 +114,10 @@ class Matcher:
 
     async def _judge(self, collection: Collection, values: Values | None, questions: set[_Question]) -> _Answers:
         """Answer each question with the record's JSON, None, or how the streams must end."""
-        if values is None:
-            return dict.fromkeys(questions, Ending.MISSED)
         left = [each for each in questions if each.rule is not None or _is_superuser(each.identity)]
         answers: _Answers = {}
+        if values is None:
+            return answers | dict.fromkeys(left, Ending.MISSED)
         for start in range(0, len(left), limits.REALTIME_JUDGED_AT_ONCE):
             part = left[start : start + limits.REALTIME_JUDGED_AT_ONCE]
             work = [self._answer(collection, values, question) for question in part]
