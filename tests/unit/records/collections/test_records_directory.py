@@ -5,7 +5,8 @@ import apsw
 import pytest
 from definitions_kit import NOW, column_sql, fresh, run
 
-from pando.records.collections import ddl, defaults, directory, rows, system
+from pando.records.collections import ddl, defaults, directory, rows, shapes, system
+from pando.records.fields import ops
 from pando.records.model import CollectionType, Schema
 
 
@@ -187,3 +188,10 @@ def test_options_are_written_in_the_order_of_other_servers():
     assert list(found["oauth2"]) == ["providers", "mappedFields", "enabled"]
     [(fields,)] = db.execute("SELECT fields FROM _collections WHERE name = 'users'").fetchall()
     assert all(list(each) == sorted(each) for each in json.loads(fields))
+
+
+@pytest.mark.parametrize("kind", sorted(shapes.FIELD_TYPES))
+def test_the_columns_of_these_tests_are_those_of_the_fields(kind):
+    for options in ({}, {"maxSelect": 2}, {"primaryKey": True}):
+        field = shapes.field({"type": kind, "name": "a"} | options)
+        assert ops(field).column_sql() == column_sql(field)
