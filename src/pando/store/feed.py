@@ -33,6 +33,8 @@ from pando.store.requests import Value
 from pando.store.statements import StatementInfo
 
 FEED_TABLE = "_changes"
+UNFED_TABLES = frozenset({FEED_TABLE, "_consumers"})
+"""The feed itself, and who has read how far in it (`pando.records.realtime.groups`): each step would be a change."""
 _CREATE = f"""CREATE TABLE IF NOT EXISTS {FEED_TABLE} (
   sequence INTEGER PRIMARY KEY,
   time_ms INTEGER NOT NULL,
@@ -121,7 +123,7 @@ class ChangeFeed:
 
     def _note(self, update: Any) -> None:  # noqa: ANN401 - apsw.PreUpdate exists only within the hook
         name = update.table_name
-        if self._is_writing or update.database_name != "main" or name == FEED_TABLE or name.startswith("sqlite_"):
+        if self._is_writing or update.database_name != "main" or name in UNFED_TABLES or name.startswith("sqlite_"):
             return
         operation = update.op
         rowid = update.rowid_new if operation == "INSERT" else update.rowid

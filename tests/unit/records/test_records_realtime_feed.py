@@ -100,7 +100,7 @@ def test_a_cursor_before_what_is_kept_is_refused(db, cursor, is_gone):
     for ask in (Feed(db).read, Feed(db).check):
         with pytest.raises(CursorGone, match="up to 4") as refused:
             asyncio.run(ask(cursor))
-        assert refused.value.status == 410
+        assert (refused.value.status, refused.value.oldest) == (410, 5)
         assert refused.value.data["since"].code == "validation_cursor_gone"
 
 
@@ -163,3 +163,14 @@ def test_rows_that_no_feed_of_ours_has_written_are_corrupt(db):
 def test_an_image_that_cannot_be_read_is_none(image):
     change = Change(1, 0, "t", Operation.INSERT, 1, None, image)
     assert change.new is None
+
+
+def test_one_change_is_found_by_its_number(db):
+    fill(db, 5)
+    db.connection.execute("DELETE FROM _changes WHERE sequence IN (1, 3)")
+
+    async def scenario():
+        return [await Feed(db).get(sequence) for sequence in range(7)]
+
+    found = asyncio.run(scenario())
+    assert [change and change.sequence for change in found] == [None, None, 2, None, 4, 5, None]

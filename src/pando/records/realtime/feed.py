@@ -36,14 +36,18 @@ _FORGET = "DELETE FROM _changes WHERE sequence <= ? AND time_ms < ? AND sequence
 
 
 class CursorGone(ApiError):
-    """Changes after a cursor are no longer kept: who stood there must begin anew."""
+    """Changes after a cursor are no longer kept: who stood there must begin anew.
 
-    def __init__(self, cursor: Cursor, reason: str) -> None:
+    `oldest` is the first that is kept after the cursor, None if the cursor is none that the feed has given.
+    """
+
+    def __init__(self, cursor: Cursor, reason: str, *, oldest: Cursor | None = None) -> None:
         message = (
             f"The cursor {cursor} cannot be gone on from: {reason}. Read the records anew, then the newest changes."
         )
         super().__init__(410, message, {"since": Problem("validation_cursor_gone", reason)})
         self.cursor = cursor
+        self.oldest = oldest
 
 
 class Feed:
@@ -73,6 +77,14 @@ class Feed:
         if [change.sequence for change in changes] != list(range(after + 1, last + 1)):
             raise _gone(after, last + 1)  # deleted between the two queries
         return changes
+
+    async def get(self, sequence: Cursor) -> Change | None:
+        """Give one change; None if it is no longer kept, or not there yet."""
+        try:
+            changes = await self.read(sequence - 1, most=1)
+        except CursorGone:
+            return None
+        return changes[0] if changes else None
 
     async def check(self, cursor: Cursor) -> None:
         """Raise CursorGone unless one can go on from a cursor. On a replica ask when it shows what the cursor saw."""
@@ -129,7 +141,7 @@ def _whole(value: Value) -> int:
 
 
 def _gone(cursor: Cursor, oldest: Cursor) -> CursorGone:
-    return CursorGone(cursor, f"changes up to {oldest - 1} are no longer kept")
+    return CursorGone(cursor, f"changes up to {oldest - 1} are no longer kept", oldest=oldest)
 
 
 def _change(row: Row) -> Change:
