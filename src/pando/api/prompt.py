@@ -54,8 +54,8 @@ class PromptPipelines:
         try:
             call = self._call(headers)
             answer = None if call is None else self._service.answer_at_once(decode_pipeline(body), call)
-        except Exception:  # noqa: BLE001 - nothing has happened yet: the ordinary door meets the error again, and tells it
-            return None
+        except PandoError:
+            return None  # nothing has happened yet: the ordinary door meets the error again, and tells it
         if type(answer) is Answer:
             return self._whole(answer)
         return None if answer is None else self._later(answer)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from pando.api.http import Message, Receive, Request, Response, Scope, Send, send_response
+from pando.api.http import Receive, Request, Response, Scope, Send, send_response
 from pando.api.records_http import ApiRequest, envelope, read_request
 from pando.errors import InternalError, PandoError
 from pando.log import EventLog
@@ -32,22 +32,20 @@ class RecordsApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        has_started = False
-
-        async def tracking_send(message: Message) -> None:
-            nonlocal has_started
-            has_started = True
-            await send(message)
-
         try:
-            response = await self._answer(Request(scope, receive))
-        except PandoError as error:
-            response = envelope(error)
+            response = await self.respond(Request(scope, receive))
         except Exception as error:
             self._log.emit("request.failed", method=scope["method"], path=scope["path"], error=repr(error))
             await send_response(envelope(InternalError("Something went wrong while processing your request")), send)
             raise
-        await send_response(response, tracking_send, is_head=scope["method"] == "HEAD")
+        await send_response(response, send, is_head=scope["method"] == "HEAD")
+
+    async def respond(self, request: Request) -> Response:
+        """Answer one request; what the caller did wrong is an answer too. Raises what is a bug."""
+        try:
+            return await self._answer(request)
+        except PandoError as error:
+            return envelope(error)
 
     async def _answer(self, request: Request) -> Response:
         asked = read_request(request)

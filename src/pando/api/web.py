@@ -30,6 +30,7 @@ from pando.api.records_app import RecordsApp, Router
 from pando.api.records_batch import BATCH_ROUTES
 from pando.api.records_collections import COLLECTION_ROUTES
 from pando.api.records_forward import PrimaryForwarder
+from pando.api.records_prompt import PREFIX, PromptRecords
 from pando.api.records_routes import RECORD_ROUTES, WRITES
 from pando.api.transfers import Transfers
 from pando.api.websocket import WebSocketHandler
@@ -202,7 +203,8 @@ class _WebProcess:
         )
         prompt = PromptPipelines(self._service, self._auth.authenticate, body_bytes_max=settings.body_size_max)
         gate.prompts = dict.fromkeys(PATHS, prompt)
-        app.records = self._records(self._service, store)
+        app.records = records = self._records(self._service, store)
+        gate.prompt_under, gate.prefix = PromptRecords(records.respond), PREFIX
         app.websocket = WebSocketHandler(self._service, self._auth.authenticate, self._log)
 
     def _records(self, service: SqlService, store: NodeStoreClient) -> RecordsApp:

@@ -85,9 +85,15 @@ WholeAnswer = tuple[int, bytes, bytes]
 """Status, header lines with `content-length`, body."""
 Prompt = Callable[[RequestHeaders, bytes], WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None]
 """Gets headers and body of a request; gives an answer, or what waits for one (it never raises), or None to decline."""
+PromptUnder = Callable[[bytes, bytes, RequestHeaders, bytes], WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None]
+"""The same for all requests under a path; gets method and URL first."""
 
 
 _FAILED: Final = plain_answer("500 Internal Server Error", "an error that nobody expected", "INTERNAL", retryable=False)
+
+
+def _declines(_method: bytes, _url: bytes, _headers: RequestHeaders, _body: bytes) -> None:
+    return None
 
 
 class Gate:
@@ -105,6 +111,9 @@ class Gate:
         self.connections: set[Any] = set()
         self.prompts: dict[bytes, Prompt] = {}
         """What answers at once, by the path of POST requests."""
+        self.prefix = b""
+        """URLs that begin so are offered to `prompt_under`; empty: none are."""
+        self.prompt_under: PromptUnder = _declines
         self._default_headers: RequestHeaders | None = None
         self._head = b""
 
@@ -334,7 +343,7 @@ class NodeProtocol(HttpToolsProtocol):
         """Called by the parser."""
         self._is_past_head = self._is_in_body = True
         self._waiting_since = 0.0
-        if self.url in self.gate.prompts and self._may_be_prompt():
+        if self._has_prompt() and self._may_be_prompt():
             self._offered = []
         else:
             self._begin()
@@ -364,11 +373,16 @@ class NodeProtocol(HttpToolsProtocol):
             self._take_back()
         super().on_message_complete()
 
+    def _has_prompt(self) -> bool:
+        if self.url in self.gate.prompts:
+            return bool(self.parser.get_method() == b"POST")
+        prefix = self.gate.prefix
+        return bool(prefix) and self.url.startswith(prefix)
+
     def _may_be_prompt(self) -> bool:
         parser = self.parser
         return (
-            parser.get_method() == b"POST"
-            and parser.should_keep_alive()
+            parser.should_keep_alive()
             and not parser.should_upgrade()
             and not self._is_in_flight()
             and not self.expect_100_continue
@@ -378,7 +392,12 @@ class NodeProtocol(HttpToolsProtocol):
         )
 
     def _answer_at_once(self, body: bytes) -> bool:
-        answer = self.gate.prompts[self.url](self.headers, body)
+        try:
+            answer = self._prompt(body)
+        except Exception as error:  # noqa: BLE001 - a request handler: the client must hear of it, and not of bad HTTP
+            self.gate.failed(self.url, error)
+            self.dismiss(_FAILED)
+            return True
         if answer is None:
             return False
         if type(answer) is tuple:
@@ -388,6 +407,12 @@ class NodeProtocol(HttpToolsProtocol):
         else:
             self._await(answer)  # type: ignore[arg-type]
         return True
+
+    def _prompt(self, body: bytes) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None:
+        prompt = self.gate.prompts.get(self.url)
+        if prompt is not None:
+            return prompt(self.headers, body)
+        return self.gate.prompt_under(self.parser.get_method(), self.url, self.headers, body)
 
     def _await(self, answer: Coroutine[Any, Any, WholeAnswer]) -> None:
         cycle: Any = PromptCycle()

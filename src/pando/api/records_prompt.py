@@ -1,0 +1,137 @@
+"""Records over the shortest way: requests under `/api/collections/` that came in whole.
+
+Reads are run within the call that brought them; if they have to wait after all, they go on as a task. Everything else
+becomes a task at once, without ASGI's scope and events. What needs more than that (forms, other origins, long bodies)
+is declined and goes through `RecordsApp` as an ASGI application. Not here: HTTP itself (`pando.node.http_protocol`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Final
+
+from pando.api.http import Headers, Message, Request, Response
+from pando.node.http_protocol import WholeAnswer
+
+PREFIX: Final = b"/api/collections/"
+BODY_BYTES_MAX: Final = 32 * 1024
+"""Longer requests are for the ordinary door: reading them takes a while by itself."""
+LINES_REMEMBERED_MAX: Final = 64
+_DECLINED: Final = frozenset({b"origin", b"transfer-encoding"})
+_METHODS: Final = {b"GET": "GET", b"POST": "POST", b"PATCH": "PATCH", b"DELETE": "DELETE"}
+_JSON: Final = b"application/json"
+
+Respond = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class PromptRecords:
+    """Answers requests under `PREFIX`, or declines."""
+
+    def __init__(self, respond: Respond) -> None:
+        """`respond`: see `RecordsApp.respond`."""
+        self._respond = respond
+        self._lines: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+
+    def __call__(
+        self, method: bytes, url: bytes, headers: Headers, body: bytes
+    ) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None:
+        """Give status, header lines and body, or what waits for them; None: this is for the ordinary door."""
+        name = _METHODS.get(method)
+        if name is None or len(body) > BODY_BYTES_MAX or _is_special(headers):
+            return None
+        path, _, query = url.partition(b"?")
+        scope = {
+            "type": "http",
+            "method": name,
+            "path": path.decode("latin-1"),
+            "raw_path": path,
+            "query_string": query,
+            "headers": headers,
+        }
+        answering = self._answer(Request(scope, _Body(body)))
+        return _begun(answering) if name == "GET" else answering
+
+    async def _answer(self, request: Request) -> WholeAnswer:
+        response = await self._respond(request)
+        body = response.body
+        if response.status == 204:
+            return 204, self._lines_of(response.headers), b""
+        return response.status, self._lines_of(response.headers) + b"content-length: %d\r\n" % len(body), body
+
+    def _lines_of(self, headers: Headers) -> bytes:
+        key = tuple(headers)
+        found = self._lines.get(key)
+        if found is None:
+            found = b"".join([b"%b: %b\r\n" % pair for pair in headers])
+            if len(self._lines) >= LINES_REMEMBERED_MAX:
+                self._lines.clear()
+            self._lines[key] = found
+        return found
+
+
+def _is_special(headers: Headers) -> bool:
+    return any(
+        name in _DECLINED or (name == b"content-type" and not value.startswith(_JSON)) for name, value in headers
+    )
+
+
+class _Body:
+    """Gives a body that is there already; see ASGI's `receive`."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __call__(self) -> Message:
+        """Give all of it."""
+        return {"type": "http.request", "body": self._body, "more_body": False}
+
+
+def _begun(answering: Coroutine[Any, Any, WholeAnswer]) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer]:
+    """Run until something has to be waited for; give the answer, or the rest."""
+    try:
+        first = answering.send(None)
+    except StopIteration as ended:
+        answer: WholeAnswer = ended.value
+        return answer
+    return _rest(answering, first)
+
+
+async def _rest(answering: Coroutine[Any, Any, WholeAnswer], first: object) -> WholeAnswer:
+    return await _Begun(answering, first)
+
+
+class _Begun:
+    """Goes on with a coroutine that has begun: passes on what it waits for, and what comes back."""
+
+    __slots__ = ("_answering", "_first")
+
+    def __init__(self, answering: Coroutine[Any, Any, WholeAnswer], first: object) -> None:
+        self._answering = answering
+        self._first: object | None = first
+
+    def __await__(self) -> Generator[Any, Any, WholeAnswer]:
+        """Be what `await` steps through."""
+        return self
+
+    def __iter__(self) -> _Begun:
+        """Be its own iterator."""
+        return self
+
+    def __next__(self) -> object:
+        """Go on."""
+        return self.send(None)
+
+    def send(self, came: object) -> object:
+        """Go on with what came; raises StopIteration with the answer."""
+        first, self._first = self._first, None
+        return self._answering.send(came) if first is None else first
+
+    def throw(self, *error: Any) -> object:  # noqa: ANN401 - as generators have it
+        """Tell of an exception, such as a cancellation."""
+        return self._answering.throw(*error)
+
+    def close(self) -> None:
+        """End it."""
+        self._answering.close()
