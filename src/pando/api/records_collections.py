@@ -78,6 +78,19 @@ async def scaffolds(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     return shaped({kind: wire.value_of(each) for kind, each in defaults.scaffolds(desk.random).items()}, asked.query)
 
 
+async def import_(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """PUT collections/import."""
+    only_superusers(asking)
+    await defining.import_collections(desk, asking, await asked.json())
+    return NO_CONTENT
+
+
+async def dry_run(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """POST collections/meta/dry-run-view."""
+    only_superusers(asking)
+    return shaped(await defining.dry_run_view(desk, await asked.json()), asked.query)
+
+
 def _shown(collection: Collection, asked: ApiRequest) -> Response:
     return raw(wire.encode(collection), asked.query)
 
@@ -89,5 +102,7 @@ COLLECTION_ROUTES: Final[Mapping[str, Route]] = {
     "PATCH collections/*": update,
     "DELETE collections/*": delete,
     "DELETE collections/*/truncate": truncate,
+    "PUT collections/import": import_,
     "GET collections/meta/scaffolds": scaffolds,
+    "POST collections/meta/dry-run-view": dry_run,
 }

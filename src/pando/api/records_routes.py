@@ -180,6 +180,7 @@ WRITES: Final = frozenset(
         "DELETE collections/*",
         "DELETE collections/*/truncate",
         "PUT collections/import",
+        "POST collections/meta/dry-run-view",
     }
 )
 """What needs the primary."""

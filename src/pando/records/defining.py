@@ -7,13 +7,14 @@ something new (`schema_cache`). Not here: what a definition may be (`collections
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Any, Final
 
 from pando.errors import SqlError
-from pando.records.collections import bodies, checks, ddl, rows
+from pando.records.collections import bodies, checks, ddl, imports, rows, shapes
 from pando.records.collections.asking import Asked
 from pando.records.collections.completing import complete
 from pando.records.collections.sql_tokens import quote
@@ -21,13 +22,15 @@ from pando.records.deleting import delete_in
 from pando.records.desk import Asking, Desk, find_all
 from pando.records.engine import Statement, Transaction
 from pando.records.fields import dates, ops
-from pando.records.fields.autogenerate import from_pattern
+from pando.records.fields.autogenerate import from_pattern, random_text
 from pando.records.fields.matching import matcher
 from pando.records.fields.patterns import PatternError
 from pando.records.filter import Compiler, FilterError, RequestInfo
-from pando.records.model import Collection, Schema, TextField
-from pando.records.problems import bad_request, not_found
+from pando.records.model import Collection, CollectionType, Schema, TextField
+from pando.records.problems import REQUIRED, ApiError, Problem, ValidationFailed, bad_request, not_found
+from pando.records.record import SUPERUSER, from_row, record_json
 from pando.records.setup import column_sql
+from pando.records.view_fields import drop_view, make_view, refresh_views, sample, with_collection
 
 PROVIDERS: Final = frozenset(
     (
@@ -39,6 +42,7 @@ PROVIDERS: Final = frozenset(
 )
 """OAuth2 providers that a collection may name."""
 SortKey = Callable[[Collection], Any]
+QUERY_CHARS_MAX: Final = 5000
 TRUNCATE_STEP: Final = 500
 
 
@@ -47,10 +51,15 @@ async def create_collection(desk: Desk, asking: Asking, body: object) -> Collect
     async with desk.engine.transaction() as transaction:
         schema = await load_schema(transaction)
         draft = bodies.read_new(body, desk.random)
-        no_view(draft)
         new = complete(draft, None, schema, desk.random, next_moment(asking, schema))
-        await check(desk, asking, schema, new, None)
-        await run(transaction, new, ddl.create(new, column_sql))
+        if new.is_view:
+            await check_names(desk, asking, schema, new, None)
+            new = await make_view(transaction, schema, new, desk.random)
+            await check(desk, asking, schema, new, None)
+            await run(transaction, new, [ddl.insert_row(new)])
+        else:
+            await check(desk, asking, schema, new, None)
+            await run(transaction, new, ddl.create(new, column_sql))
     return new
 
 
@@ -60,14 +69,75 @@ async def update_collection(desk: Desk, asking: Asking, reference: str, body: ob
         schema = await load_schema(transaction)
         old = found_in(schema, reference)
         draft = bodies.read_change(body, old)
-        no_view(draft)
         new = complete(draft, old, schema, desk.random, next_moment(asking, schema))
-        await check(desk, asking, schema, new, old)
-        views = [each for each in schema.collections if each.is_view and each.id != old.id]
         previous = await _row_of(transaction, old)
-        await run(transaction, new, ddl.change(old, new, column_sql, views=views, previous=previous))
-        await _try_views(transaction, views)
+        if new.is_view:
+            await check_names(desk, asking, schema, new, old)
+            await drop_view(transaction, old)
+            new = await make_view(transaction, schema, new, desk.random)
+            await check(desk, asking, schema, new, old)
+            await run(transaction, new, [ddl.update_row(old.id, new, previous)])
+        else:
+            await check(desk, asking, schema, new, old)
+            views = [each for each in schema.collections if each.is_view]
+            await run(transaction, new, ddl.change(old, new, column_sql, views=views, previous=previous))
+        await refresh_views(transaction, with_collection(schema, new), desk.random)
     return new
+
+
+async def import_collections(desk: Desk, asking: Asking, body: object) -> None:
+    """Bring all collections to what a list says. Raises ApiError."""
+    async with desk.engine.transaction() as transaction:
+        before = await load_schema(transaction)
+        planned = imports.plan(body, before, desk.random, next_moment(asking, before))
+        imports.check_tables(planned, asked_by(asking, planned.after.collections, desk.random))
+        for statement in imports.table_statements(planned, column_sql):
+            try:
+                await transaction.execute(statement.sql, statement.args)
+            except SqlError as error:
+                raise imports.failed("a table", bad_request(error.message)) from error
+        schema = planned.after
+        for view in planned.views:
+            try:
+                made = await make_view(transaction, schema, view, desk.random)
+            except ApiError as error:
+                raise imports.failed(view.name, error) from error
+            schema = with_collection(schema, made)
+            row = imports.view_row(planned, made)
+            await transaction.execute(row.sql, row.args)
+        imports.check_all(planned, schema, asked_by(asking, schema.collections, desk.random))
+        if planned.removed:
+            await _touch(transaction, next_moment(asking, schema))
+
+
+async def dry_run_view(desk: Desk, body: Mapping[str, Any]) -> dict[str, object]:
+    """Say what fields a query would have, with some records; nothing is kept. Raises ApiError."""
+    query = body.get("query")
+    if not isinstance(query, str) or not query.strip():
+        raise ValidationFailed({"query": REQUIRED})
+    if len(query) > QUERY_CHARS_MAX:
+        raise ValidationFailed(
+            {"query": Problem("validation_length_too_long", f"{QUERY_CHARS_MAX} characters at most.")}
+        )
+    name = "pando_dry_run_" + random_text(desk.random, 12)
+    view = Collection(id=name, name=name, type=CollectionType.VIEW, view_query=query)
+    found: dict[str, object] = {}
+    try:
+        async with desk.engine.transaction() as transaction:
+            schema = await load_schema(transaction)
+            made = await make_view(transaction, schema, view, desk.random)
+            rows = await sample(transaction, made)
+            names = [each.name for each in made.fields]
+            records = [record_json(from_row(made, names, row), SUPERUSER) for row in rows]
+            fields = [shapes.field_value(each) for each in made.fields]
+            found = {"fields": fields, "sample": records}
+            raise _NothingIsKept
+    except _NothingIsKept:
+        return found
+
+
+class _NothingIsKept(Exception):
+    """Rolls a transaction back."""
 
 
 async def delete_collection(desk: Desk, asking: Asking, reference: str) -> None:
@@ -78,7 +148,8 @@ async def delete_collection(desk: Desk, asking: Asking, reference: str) -> None:
         checks.check_removable(old, schema)
         await run(transaction, old, ddl.delete(old))
         await _touch(transaction, next_moment(asking, schema))
-        await _try_views(transaction, [each for each in schema.collections if each.is_view and each.id != old.id])
+        left = Schema(tuple([each for each in schema.collections if each.id != old.id]))
+        await refresh_views(transaction, left, desk.random)
 
 
 async def truncate_collection(desk: Desk, asking: Asking, reference: str) -> None:
@@ -93,12 +164,6 @@ async def truncate_collection(desk: Desk, asking: Asking, reference: str) -> Non
                 await delete_in(transaction, asking.schema, record)
             if len(found) < TRUNCATE_STEP:
                 return
-
-
-def no_view(draft: Collection) -> None:
-    """Refuse view collections: finding out their fields is not there yet."""
-    if draft.is_view:
-        raise bad_request("View collections cannot be made or changed yet.")
 
 
 # -- parts --------------------------------------------------------------------------------------------------------
@@ -131,6 +196,15 @@ async def check(desk: Desk, asking: Asking, schema: Schema, new: Collection, old
     """Check a definition against all others. Raises ValidationFailed."""
     others = tuple([each for each in schema.collections if old is None or each.id != old.id])
     checks.check(new, old, schema, asked_by(asking, (*others, new), desk.random))
+
+
+async def check_names(desk: Desk, asking: Asking, schema: Schema, new: Collection, old: Collection | None) -> None:
+    """Check all of a view but its fields and rules, before it is made. Raises ValidationFailed."""
+    others = tuple([each for each in schema.collections if old is None or each.id != old.id])
+    asked = replace(asked_by(asking, (*others, new), desk.random), rule=lambda _collection, _text: None)
+    found = {key: each for key, each in checks.problems(new, old, schema, asked).items() if key != "fields"}
+    if found:
+        raise ValidationFailed(found)
 
 
 def asked_by(asking: Asking, collections: Sequence[Collection], random: Random) -> Asked:
@@ -172,26 +246,13 @@ async def run(transaction: Transaction, collection: Collection, statements: Sequ
             await transaction.execute(statement.sql, statement.args)
         except SqlError as error:
             raise _refusal(error, collection, statement) from error
-    if collection.is_view and any("CREATE VIEW" in each.sql for each in statements):
-        await _try_views(transaction, [collection])
 
 
 def _refusal(error: SqlError, collection: Collection, statement: Statement) -> Exception:
     if "INDEX" in statement.sql[:20]:
         made = [ddl.create_index(collection, each).sql for each in collection.indexes]
         return checks.index_refused(made.index(statement.sql) if statement.sql in made else 0, error.message)
-    if collection.is_view:
-        return checks.view_refused(error.message)
     return bad_request(f"The collection cannot be saved: {error.message}.")
-
-
-async def _try_views(transaction: Transaction, views: Sequence[Collection]) -> None:
-    """Read each view once: SQLite finds out only then that a query cannot be run."""
-    for view in views:
-        try:
-            await transaction.query(f"SELECT * FROM {quote(view.name)} LIMIT 1")
-        except SqlError as error:
-            raise checks.view_refused(f"{view.name}: {error.message}") from error
 
 
 async def _row_of(transaction: Transaction, collection: Collection) -> Sequence[Any]:

@@ -377,6 +377,57 @@ def test_a_wrong_definition_leaves_nothing_behind(site):
     assert site.rows("select count(*) from sqlite_schema where name = 'posts'") == [(0,)]
 
 
+def test_a_view_is_a_query_with_fields_and_rules(site):
+    site.collection("posts", TEXT, NUMBER)
+    for number in range(3):
+        site.create("posts", title=f"t{number}", n=number)
+    query = "select id, title, n * 2 as twice, count(*) as many from posts group by id"
+    dry = site("POST", "collections/meta/dry-run-view", {"query": query}, token=site.su)
+    assert dry.status == 200, dry.body
+    assert [field["name"] for field in dry.json["fields"]] == ["id", "title", "twice", "many"]
+    assert len(dry.json["sample"]) == 3
+    view = site(
+        "POST",
+        "collections",
+        {"name": "seen", "type": "view", "viewQuery": query, "listRule": "", "viewRule": "many = 1"},
+        token=site.su,
+    )
+    assert view.status == 200, view.body
+    found = items(site("GET", "collections/seen/records?filter=many=1&sort=-title"))
+    assert (found[0]["title"], found[0]["many"], found[0]["collectionName"]) == ("t2", 1, "seen")
+    assert site("GET", f"collections/seen/records/{found[0]['id']}").status == 200
+    assert site("POST", "collections/seen/records", {"title": "x"}, token=site.su).status == 400
+    bad = site(
+        "POST", "collections", {"name": "bad", "type": "view", "viewQuery": "select nowhere from posts"}, token=site.su
+    )
+    assert bad.code("viewQuery") == "validation_invalid_view_query"
+    assert site.rows("select count(*) from sqlite_schema where type = 'view'") == [(1,)]
+
+
+def test_an_import_brings_all_collections_to_what_a_list_says(site):
+    site.collection("posts", TEXT)
+    site.create("posts", title="kept")
+    exported = [each for each in items(site("GET", "collections?perPage=500", token=site.su)) if not each["system"]]
+    posts = next(each for each in exported if each["name"] == "posts")
+    posts["fields"].append({"name": "more", "type": "bool"})
+    view = {"name": "titles", "type": "view", "viewQuery": "select id, title from posts"}
+    answer = site("PUT", "collections/import", {"collections": [posts, view], "deleteMissing": False}, token=site.su)
+    assert (answer.status, answer.body) == (204, b"")
+    assert items(site("GET", "collections/posts/records"))[0]["more"] is False
+    assert items(site("GET", "collections/titles/records", token=site.su))[0]["title"] == "kept"
+    wrong = site(
+        "PUT",
+        "collections/import",
+        {"collections": [{"name": "x", "fields": [{"name": "null", "type": "text"}]}]},
+        token=site.su,
+    )
+    assert wrong.code("collections") == "validation_collections_import_failure"
+    gone = site("PUT", "collections/import", {"collections": [posts], "deleteMissing": True}, token=site.su)
+    assert gone.status == 204, gone.body
+    assert site("GET", "collections/users", token=site.su).status == 404
+    assert site("GET", "collections/titles/records", token=site.su).status == 404
+
+
 def test_truncating_empties_a_collection(site):
     site.collection("posts", TEXT)
     for number in range(3):
