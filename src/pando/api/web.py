@@ -27,11 +27,9 @@ from pando.api.cluster import ClusterServices, cluster_routes
 from pando.api.pipeline import PipelineHandler
 from pando.api.prompt import PATHS, PromptPipelines
 from pando.api.records_app import RecordsApp, Router
-from pando.api.records_batch import BATCH_ROUTES
-from pando.api.records_collections import COLLECTION_ROUTES
 from pando.api.records_forward import PrimaryForwarder
 from pando.api.records_prompt import PREFIX, PromptRecords
-from pando.api.records_routes import RECORD_ROUTES, WRITES
+from pando.api.records_table import ROUTES, WRITES
 from pando.api.transfers import Transfers
 from pando.api.websocket import WebSocketHandler
 from pando.clock import SystemClock, random_bytes, system_random
@@ -215,7 +213,7 @@ class _WebProcess:
             random=system_random(),
             passwords=self._passwords,
         )
-        router = Router({**RECORD_ROUTES, **COLLECTION_ROUTES, **BATCH_ROUTES}, writes=WRITES)
+        router = Router(ROUTES, writes=WRITES)
         return RecordsApp(desk, router, PrimaryForwarder(store, service), self._log)
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -26,8 +26,8 @@ from pando.clock import SystemClock, random_bytes, sleep_blocking, system_random
 from pando.errors import InvalidRequest, NotReady, PandoError, PrimaryUnavailable, SqlError
 
 app = typer.Typer(no_args_is_help=True, help="Accounts that may do everything in the records API.")
-EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL")]
-PasswordArgument = Annotated[str, typer.Argument(metavar="PASSWORD")]
+EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The address to sign in with.")]
+PasswordArgument = Annotated[str, typer.Argument(metavar="PASSWORD", help="8 to 71 characters.")]
 START_S = 60.0
 """How long a node that is started for this may take."""
 ANSWER_S = 30.0

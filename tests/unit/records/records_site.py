@@ -12,9 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pando.api.records_app import RecordsApp, Router
-from pando.api.records_batch import BATCH_ROUTES
-from pando.api.records_collections import COLLECTION_ROUTES
-from pando.api.records_routes import RECORD_ROUTES, WRITES
+from pando.api.records_table import ROUTES, WRITES
 from pando.errors import PrimaryUnavailable
 from pando.records.auth.passwords import PasswordWorker, hash_password
 from pando.records.desk import Desk
@@ -78,7 +76,7 @@ class Site:
             random=Random(7),
             passwords=self.passwords,
         )
-        router = Router({**RECORD_ROUTES, **COLLECTION_ROUTES, **BATCH_ROUTES}, writes=WRITES)
+        router = Router(ROUTES, writes=WRITES)
         self.app = RecordsApp(self.desk, router, self._forward, self.log)
         self.su = ""
 
