@@ -8,6 +8,7 @@ what the routes do (`pando.api.records_routes`, `pando.records`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 from pando.api.http import Receive, Request, Response, Scope, Send, send_response
 from pando.api.records_http import ApiRequest, envelope, read_request
@@ -19,6 +20,14 @@ from pando.records.problems import not_found
 Route = Callable[[Desk, Asking, ApiRequest], Awaitable[Response]]
 Forward = Callable[[ApiRequest], Awaitable[Response]]
 """Passes a request to the primary, and waits until this node shows what it wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """While the database shows this commit and the token holds, the same request has the same answer."""
+
+    settled: tuple[int, int]
+    expires_ms: int | None
 
 
 class RecordsApp:
@@ -42,28 +51,42 @@ class RecordsApp:
 
     async def respond(self, request: Request) -> Response:
         """Answer one request; what the caller did wrong is an answer too. Raises what is a bug."""
-        try:
-            return await self._answer(request)
-        except PandoError as error:
-            return envelope(error)
+        return (await self.respond_for(request))[0]
 
-    async def _answer(self, request: Request) -> Response:
+    async def respond_for(self, request: Request) -> tuple[Response, Reuse | None]:
+        """The same; with it how long the answer stays right, if it is one of records that can be given again."""
+        settled = self._desk.engine.settled
+        try:
+            response, asking = await self._answer(request)
+        except PandoError as error:
+            return envelope(error), None
+        if asking is None or asking.notes.is_volatile or settled is None or self._desk.engine.settled != settled:
+            return response, None
+        return response, Reuse(settled, asking.notes.expires_ms)
+
+    def is_right_still(self, reuse: Reuse) -> bool:
+        """Tell whether nothing that an answer was made of has changed."""
+        if self._desk.engine.settled != reuse.settled:
+            return False
+        return reuse.expires_ms is None or self._desk.clock.wall_ms() < reuse.expires_ms
+
+    async def _answer(self, request: Request) -> tuple[Response, Asking | None]:
         asked = read_request(request)
         found = self._router.find(asked)
         if found is None:
             raise not_found("The requested resource wasn't found.")
         route, writes = found
         if writes and not self._desk.engine.is_primary:
-            return await self._forward(asked)
+            return await self._forward(asked), None
         asking = await self._desk.asking(
             asked.authorization, method=asked.method, query=asked.query, headers=asked.headers
         )
         response = await route(self._desk, asking, asked)
         if writes and (position := self._desk.engine.position) is not None:
-            response = Response(
-                response.status, [*response.headers, (b"pando-bookmark", str(position).encode())], response.body
-            )
-        return response
+            headers = [*response.headers, (b"pando-bookmark", str(position).encode())]
+            return Response(response.status, headers, response.body), None
+        is_of_records = asked.method == "GET" and asked.segments[2:3] == ("records",)
+        return response, asking if is_of_records else None
 
 
 class Router:

@@ -2,15 +2,22 @@
 
 Reads are run within the call that brought them; if they have to wait after all, they go on as a task. Everything else
 becomes a task at once, without ASGI's scope and events. What needs more than that (forms, other origins, long bodies)
-is declined and goes through `RecordsApp` as an ASGI application. Not here: HTTP itself (`pando.node.http_protocol`).
+is declined and goes through `RecordsApp` as an ASGI application.
+
+Answers to reads are kept, within bounds, under all that a request says: URL and every header. As long as the database
+shows the commit that they were made at, and neither clock nor chance had a say, they are given again as they are. Not
+here: HTTP itself (`pando.node.http_protocol`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Final
+from collections import OrderedDict
+from collections.abc import Coroutine, Generator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from pando.api.http import Headers, Message, Request, Response
+from pando.api.records_app import Reuse
 from pando.node.http_protocol import WholeAnswer
 
 PREFIX: Final = b"/api/collections/"
@@ -21,16 +28,40 @@ _DECLINED: Final = frozenset({b"origin", b"transfer-encoding"})
 _METHODS: Final = {b"GET": "GET", b"POST": "POST", b"PATCH": "PATCH", b"DELETE": "DELETE"}
 _JSON: Final = b"application/json"
 
-Respond = Callable[[Request], Coroutine[Any, Any, Response]]
+KEPT_BYTES_MAX: Final = 16 << 20
+"""Of answers that are kept, with what they are kept under."""
+KEPT_ONE_BYTES_MAX: Final = 256 << 10
+_Key = tuple[bytes, tuple[tuple[bytes, bytes], ...]]
+
+
+class Answering(Protocol):
+    """What answers; see `pando.api.records_app.RecordsApp`."""
+
+    def respond_for(self, request: Request) -> Coroutine[Any, Any, tuple[Response, Reuse | None]]:
+        """Answer, and say how long the answer stays right."""
+        ...
+
+    def is_right_still(self, reuse: Reuse) -> bool:
+        """Tell whether an answer of before can be given again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    answer: WholeAnswer
+    reuse: Reuse
+    size_bytes: int
 
 
 class PromptRecords:
     """Answers requests under `PREFIX`, or declines."""
 
-    def __init__(self, respond: Respond) -> None:
-        """`respond`: see `RecordsApp.respond`."""
-        self._respond = respond
+    def __init__(self, app: Answering, *, kept_bytes_max: int = KEPT_BYTES_MAX) -> None:
+        self._app = app
         self._lines: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+        self._kept: OrderedDict[_Key, _Kept] = OrderedDict()
+        self._kept_bytes = 0
+        self._kept_bytes_max = kept_bytes_max
 
     def __call__(
         self, method: bytes, url: bytes, headers: Headers, body: bytes
@@ -39,24 +70,43 @@ class PromptRecords:
         name = _METHODS.get(method)
         if name is None or len(body) > BODY_BYTES_MAX or _is_special(headers):
             return None
-        path, _, query = url.partition(b"?")
-        scope = {
-            "type": "http",
-            "method": name,
-            "path": path.decode("latin-1"),
-            "raw_path": path,
-            "query_string": query,
-            "headers": headers,
-        }
-        answering = self._answer(Request(scope, _Body(body)))
-        return _begun(answering) if name == "GET" else answering
+        if name != "GET":
+            return self._answer(_request(name, url, headers, body), None)
+        key = (url, tuple(headers))
+        kept = self._kept.get(key)
+        if kept is not None:
+            if self._app.is_right_still(kept.reuse):
+                self._kept.move_to_end(key)
+                return kept.answer
+            self._drop(key)
+        return _begun(self._answer(_request(name, url, headers, body), key))
 
-    async def _answer(self, request: Request) -> WholeAnswer:
-        response = await self._respond(request)
+    async def _answer(self, request: Request, key: _Key | None) -> WholeAnswer:
+        response, reuse = await self._app.respond_for(request)
         body = response.body
         if response.status == 204:
             return 204, self._lines_of(response.headers), b""
-        return response.status, self._lines_of(response.headers) + b"content-length: %d\r\n" % len(body), body
+        lines = self._lines_of(response.headers) + b"content-length: %d\r\n" % len(body)
+        answer = response.status, lines, body
+        if key is not None and reuse is not None and response.status == 200:
+            self._keep(key, answer, reuse)
+        return answer
+
+    # -- answers that are kept --
+
+    def _keep(self, key: _Key, answer: WholeAnswer, reuse: Reuse) -> None:
+        size = len(answer[2]) + len(key[0]) + sum(len(name) + len(value) for name, value in key[1]) + 500
+        if size > KEPT_ONE_BYTES_MAX:
+            return
+        if key in self._kept:
+            self._drop(key)
+        self._kept[key] = _Kept(answer, reuse, size)
+        self._kept_bytes += size
+        while self._kept_bytes > self._kept_bytes_max:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: _Key) -> None:
+        self._kept_bytes -= self._kept.pop(key).size_bytes
 
     def _lines_of(self, headers: Headers) -> bytes:
         key = tuple(headers)
@@ -67,6 +117,19 @@ class PromptRecords:
                 self._lines.clear()
             self._lines[key] = found
         return found
+
+
+def _request(method: str, url: bytes, headers: Headers, body: bytes) -> Request:
+    path, _, query = url.partition(b"?")
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path.decode("latin-1"),
+        "raw_path": path,
+        "query_string": query,
+        "headers": headers,
+    }
+    return Request(scope, _Body(body))
 
 
 def _is_special(headers: Headers) -> bool:

@@ -202,7 +202,7 @@ class _WebProcess:
         prompt = PromptPipelines(self._service, self._auth.authenticate, body_bytes_max=settings.body_size_max)
         gate.prompts = dict.fromkeys(PATHS, prompt)
         app.records = records = self._records(self._service, store)
-        gate.prompt_under, gate.prefix = PromptRecords(records.respond), PREFIX
+        gate.prompt_under, gate.prefix = PromptRecords(records), PREFIX
         app.websocket = WebSocketHandler(self._service, self._auth.authenticate, self._log)
 
     def _records(self, service: SqlService, store: NodeStoreClient) -> RecordsApp:

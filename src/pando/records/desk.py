@@ -25,6 +25,16 @@ from pando.records.schema_cache import Known, SchemaCache
 from pando.records.setup import ensure
 
 
+@dataclass(slots=True)
+class Notes:
+    """What was learnt while a request was treated."""
+
+    is_volatile: bool = False
+    """Whether clock or chance had a say in the answer."""
+    expires_ms: int | None = None
+    """When the token that was shown ends; None: none was."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
     """One request: what holds, who asks, when."""
@@ -34,6 +44,7 @@ class Asking:
     viewer: Viewer
     auth: Record | None
     now_ms: int
+    notes: Notes = field(default_factory=Notes)
 
     @property
     def schema(self) -> Schema:
@@ -106,6 +117,8 @@ class Desk:
         """Ask for rows of a collection; `parts` are those of a Question. Gives columns and rows. Raises ApiError."""
         question = Question(collection=collection, request=asking.info, now=asking.now, **parts)
         compiled = self.compiler(asking.schema).select(question)
+        if compiled.is_volatile:
+            asking.notes.is_volatile = True
         rows = await (reads or self.engine.reads()).query(compiled.sql, compiled.args)
         return compiled.columns, rows
 
@@ -115,12 +128,17 @@ class Desk:
         """Find out who asks; whoever cannot prove it is a guest. Raises NotReady, PandoError."""
         known = await self.known()
         now_ms = self.clock.wall_ms()
-        auth = await self.signed_in(known.schema, authorization, TokenKind.AUTH, now_ms) if authorization else None
+        notes = Notes()
+        auth = None
+        if authorization:
+            auth = await self.signed_in(known.schema, authorization, TokenKind.AUTH, now_ms, notes)
         viewer = GUEST if auth is None else Viewer.of(auth)
         info = RequestInfo(method=method, query=query, headers=headers, auth=auth, is_superuser=viewer.is_superuser)
-        return Asking(known=known, info=info, viewer=viewer, auth=auth, now_ms=now_ms)
+        return Asking(known=known, info=info, viewer=viewer, auth=auth, now_ms=now_ms, notes=notes)
 
-    async def signed_in(self, schema: Schema, authorization: str, kind: TokenKind, now_ms: int) -> Record | None:
+    async def signed_in(
+        self, schema: Schema, authorization: str, kind: TokenKind, now_ms: int, notes: Notes | None = None
+    ) -> Record | None:
         """Give the record that a token speaks for; None if it does not hold."""
         token = authorization[7:] if authorization[:7].lower() == "bearer " else authorization
         claims = self.tokens.read(token)
@@ -134,7 +152,11 @@ class Desk:
             return None
         secret = options_of(kind, collection.auth).secret
         holds = self.tokens.verify(token, record.text("tokenKey"), secret, now_ms / 1000)
-        return record if holds is not None else None
+        if holds is None:
+            return None
+        if notes is not None:
+            notes.expires_ms = claims.exp * 1000
+        return record
 
 
 def is_superusers(collection: Collection) -> bool:

@@ -4,14 +4,31 @@ import inspect
 import pytest
 
 from pando.api.http import Response
+from pando.api.records_app import Reuse
 from pando.api.records_prompt import BODY_BYTES_MAX, PromptRecords
 
 HOST = (b"host", b"localhost")
 URL = b"/api/collections/posts/records?page=2"
 
 
+class App:
+    """Answers with a function; `settled` is what the database shows."""
+
+    def __init__(self, respond, expires_ms=None):
+        self.respond, self.expires_ms = respond, expires_ms
+        self.settled, self.now_ms, self.asked = (1, 1), 0, 0
+        self.is_lasting = True
+
+    async def respond_for(self, request):
+        self.asked += 1
+        return await self.respond(request), Reuse(self.settled, self.expires_ms) if self.is_lasting else None
+
+    def is_right_still(self, reuse):
+        return reuse.settled == self.settled and (reuse.expires_ms is None or self.now_ms < reuse.expires_ms)
+
+
 def asked(respond, method=b"GET", url=URL, headers=(HOST,), body=b""):
-    return PromptRecords(respond)(method, url, list(headers), body)
+    return PromptRecords(App(respond))(method, url, list(headers), body)
 
 
 async def echo(request):
@@ -111,3 +128,84 @@ def test_a_bug_in_a_read_that_waits_is_raised_in_its_task():
             await asked(fails)
 
     asyncio.run(scenario())
+
+
+# -- answers that are kept --------------------------------------------------------------------------------------------
+
+
+async def fine(request):
+    return Response(200, [], request.scope["query_string"] + b"!" * 100)
+
+
+def get(prompt, url=URL, headers=(HOST,)):
+    return prompt(b"GET", url, list(headers), b"")
+
+
+def test_an_answer_is_given_again_while_nothing_changed():
+    app = App(fine)
+    prompt = PromptRecords(app)
+    assert get(prompt) == get(prompt)
+    assert app.asked == 1
+    app.settled = (1, 2)
+    get(prompt)
+    assert app.asked == 2, "a commit came in between"
+    get(prompt)
+    assert app.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [(URL + b"&x=1", (HOST,)), (URL, (HOST, (b"authorization", b"t"))), (URL, ((b"x-custom", b"1"), HOST))],
+)
+def test_whatever_a_request_says_makes_it_another_one(url, headers):
+    app = App(fine)
+    prompt = PromptRecords(app)
+    get(prompt)
+    get(prompt, url, headers)
+    assert app.asked == 2
+
+
+def test_an_answer_ends_with_its_token():
+    app = App(fine, expires_ms=1000)
+    prompt = PromptRecords(app)
+    get(prompt)
+    app.now_ms = 999
+    get(prompt)
+    assert app.asked == 1
+    app.now_ms = 1000
+    get(prompt)
+    assert app.asked == 2
+
+
+def test_answers_of_clock_or_chance_and_errors_are_not_kept():
+    app = App(fine)
+    app.is_lasting = False
+    prompt = PromptRecords(app)
+    get(prompt)
+    get(prompt)
+    assert app.asked == 2
+
+    async def missing(_request):
+        return Response(404, [], b"{}")
+
+    app = App(missing)
+    prompt = PromptRecords(app)
+    get(prompt)
+    get(prompt)
+    assert app.asked == 2
+
+
+def test_what_is_kept_is_bounded_and_the_longest_unused_goes_first():
+    app = App(fine)
+    prompt = PromptRecords(app, kept_bytes_max=1500)
+    urls = [URL + b"%d" % number for number in range(3)]
+    get(prompt, urls[0])
+    get(prompt, urls[1])
+    get(prompt, urls[0])
+    get(prompt, urls[2])
+    assert app.asked == 3
+    get(prompt, urls[0])
+    assert app.asked == 3
+    get(prompt, urls[1])
+    assert app.asked == 4
+    assert prompt._kept_bytes <= 1500
