@@ -15,10 +15,12 @@ from pando import limits
 from pando.clock import Clock
 from pando.errors import PandoError, SqlError, StatementTimeout, StorageError, TransactionBusy
 from pando.store.commands import Command, GroupControl, Outcome, SoloControl, SoloNeeded
-from pando.store.feed import ChangeFeed, too_much
+from pando.store.feed import RECORDS_TABLE, ChangeFeed, has_records, too_much
 from pando.store.requests import Result, StatementResult
 from pando.store.runner import Interrupted, Runner, TransactionLost
-from pando.store.statements import Statements, sqlite_failure
+from pando.store.statements import ALL_TABLES, Statements, sqlite_failure
+
+_OF_RECORDS = frozenset({RECORDS_TABLE, *ALL_TABLES})
 
 
 class GroupBroken(Exception):
@@ -44,7 +46,8 @@ class Engine:
 
     `before_commit` is called right before anything may become visible to readers; `is_behind`, with the write lock held
     and nothing written yet, tells whether another program has committed since our last transaction; `feed` writes the
-    change feed; `statements` are those of the runner. `commits` counts our own commits.
+    change feed; `statements` are those of the runner. `commits` counts our own commits. `may_need_feed`: there is no
+    feed yet, and the tables that one is kept for may be there now.
     """
 
     connection: apsw.Connection
@@ -57,6 +60,7 @@ class Engine:
     statements: Statements | None = None
     busy_wait_s: float = limits.TRANSACTION_TIME_S
     commits: int = 0
+    may_need_feed: bool = False
 
     def __post_init__(self) -> None:
         """Count commits from here on."""
@@ -68,6 +72,8 @@ class Engine:
 
     def begin(self) -> None:
         """Take the write lock; raises WriterBusy, ForeignCommits, and StorageError: then nothing is open."""
+        if self.may_need_feed and self.begin_feed():
+            raise ForeignCommits  # there is a commit to be captured
         try:
             self.connection.execute("BEGIN IMMEDIATE")
         except apsw.BusyError as error:
@@ -85,8 +91,31 @@ class Engine:
         if self.feed is not None:
             self.feed.begin()
 
+    def note_tables(self, tables: set[str]) -> None:
+        """A command may have changed these tables."""
+        if self.feed is None and not tables.isdisjoint(_OF_RECORDS):
+            self.may_need_feed = True
+
+    def begin_feed(self) -> bool:
+        """Keep a feed from now on if the database has records; True if something was committed for it.
+
+        Raises WriterBusy, StorageError: then it is to be tried again before anything else is written.
+        """
+        commits = self.commits
+        try:
+            if has_records(self.connection):
+                self.before_commit()
+                self.feed = ChangeFeed(self.connection, self.clock)
+        except apsw.BusyError as error:
+            raise WriterBusy from error
+        except apsw.Error as error:
+            raise StorageError(f"the change feed cannot be begun: {error}") from error
+        self.may_need_feed = False
+        return self.commits > commits
+
     def forget_schema(self) -> None:
         """Another program has committed: what was learnt of the schema may be wrong."""
+        self.may_need_feed = self.feed is None
         if self.statements is not None:
             self.statements.refresh()
         if self.feed is not None:
@@ -117,7 +146,7 @@ def run_group(engine: Engine, commands: Sequence[Command], budget_s: float) -> l
         has_written = has_written or wrote
         rows += _rows_in(outcome.results)
         now = engine.clock.monotonic()
-        if rows > engine.rows_group_max or now > deadline:
+        if rows > engine.rows_group_max or now > deadline or engine.may_need_feed:
             break
     if has_written:
         engine.before_commit()
@@ -155,6 +184,7 @@ def _run_in_group(engine: Engine, command: Command, deadline: float) -> tuple[Ou
         command.is_solo = True
         raise _broken(engine, command, f"a command failed in an unexpected way: {error!r}") from error
     command.tables |= control.tables
+    engine.note_tables(control.tables)
     return Outcome(command, results=results, has_written=control.has_written), control.has_written
 
 
@@ -203,6 +233,7 @@ def run_solo(engine: Engine, command: Command, limit_s: float, *, session_is_ope
         return Outcome(command, error=TransactionBusy("another program holds the write lock of the database file"))
     finally:
         command.tables |= control.tables
+        engine.note_tables(control.tables)
         engine.connection.set_busy_timeout(0)
     is_open = engine.connection.in_transaction
     if is_open and (not command.key[1] or command.is_abandoned):

@@ -10,7 +10,8 @@ durable.
                                     {"real": "inf"} or "-inf"; NULL where there is none
 
 SQLite's preupdate hook collects what a statement changes (triggers and cascades included); the rows are inserted
-after the statement, at the same savepoint level, so that a rollback takes them along. Off for plain SQL databases.
+after the statement, at the same savepoint level, so that a rollback takes them along. Off for plain SQL databases; on
+for those that the setting names, and for those with records (the table `_collections`).
 Not here: who reads the feed, and how long it is kept.
 
 Of a table with virtual generated columns, and of rows with text that is not UTF-8, the hook cannot tell the values:
@@ -33,6 +34,8 @@ from pando.store.requests import Value
 from pando.store.statements import StatementInfo
 
 FEED_TABLE = "_changes"
+RECORDS_TABLE = "_collections"
+"""A database with this table has records, whose subscribers need the feed."""
 UNFED_TABLES = frozenset({FEED_TABLE, "_consumers"})
 """The feed itself, and who has read how far in it (`pando.records.realtime.groups`): each step would be a change."""
 _CREATE = f"""CREATE TABLE IF NOT EXISTS {FEED_TABLE} (
@@ -45,6 +48,7 @@ _CREATE = f"""CREATE TABLE IF NOT EXISTS {FEED_TABLE} (
   new TEXT
 )"""
 _INSERT = f'INSERT INTO {FEED_TABLE} (time_ms, "table", operation, key, old, new) VALUES (?, ?, ?, ?, ?, ?)'
+_HAS_RECORDS = f"SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '{RECORDS_TABLE}'"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -60,6 +64,11 @@ class _Table(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]
     key: tuple[int, ...]
     has_rowid: bool
+
+
+def has_records(connection: apsw.Connection) -> bool:
+    """Tell whether a database needs a feed, whatever the settings say."""
+    return connection.execute(_HAS_RECORDS).fetchone() is not None
 
 
 class ChangeFeed:

@@ -21,7 +21,7 @@ from pando.store.commands import Command, SessionKey
 from pando.store.commitlog import CommitLog, LogEntry
 from pando.store.context import StoreContext
 from pando.store.execution import Engine
-from pando.store.feed import ChangeFeed
+from pando.store.feed import ChangeFeed, has_records
 from pando.store.history import History, Slot
 from pando.store.opening import Opened, open_checked, sync_wal
 from pando.store.protocol import DatabaseStatus
@@ -121,7 +121,8 @@ class PrimaryDatabase:
             make_durable=partial(sync_wal, context.fs, opened.path),
             on_new_base=self._new_base,
         )
-        feed = ChangeFeed(connection, context.clock) if name in options.change_feed else None
+        is_fed = name in options.change_feed or has_records(connection)
+        feed = ChangeFeed(connection, context.clock) if is_fed else None
         statements = Statements(connection)
         engine = Engine(
             connection=connection,

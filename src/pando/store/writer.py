@@ -14,6 +14,7 @@ Rules kept here:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
@@ -463,6 +464,8 @@ class Writer:
     def _finish(self, outcomes: list[Outcome]) -> None:
         """Capture and log what was committed; then the answers wait until it is durable."""
         self.statistics.commands += len(outcomes)
+        if self._engine.may_need_feed and self._session is None:
+            self._begin_feed()
         tables = tuple(sorted({table for outcome in outcomes for table in outcome.command.tables}))
         commits = self._engine.commits - self._seen_commits
         self._seen_commits = self._engine.commits
@@ -475,6 +478,11 @@ class Writer:
             self._captured(outcomes, error)
         else:
             self._captured(outcomes, None)
+
+    def _begin_feed(self) -> None:
+        """Begin it with the commit that made it needed; if that fails, `Engine.begin` does before the next one."""
+        with contextlib.suppress(WriterBusy, StorageError):
+            self._engine.begin_feed()
 
     def _capture_in_thread(self, outcomes: list[Outcome], tables: tuple[str, ...], commits: int) -> None:
         self.statistics.threads += 1

@@ -5,7 +5,7 @@ import json
 import random
 
 import pytest
-from store_kit import Node, opened_primary, run, script, sql, transaction
+from store_kit import Node, foreign, opened_primary, run, script, sql, transaction
 
 from pando import limits
 from pando.store.protocol import Ran
@@ -315,5 +315,77 @@ def test_cascades_and_replaced_rows_are_told(node):
             replay(await feed(db), tables)
             assert tables["p"] == await content(db, "p", by_id)
             assert tables["c"] == await content(db, "c", by_id)
+
+    run(scenario())
+
+
+RECORDS = "CREATE TABLE `_collections` (id TEXT PRIMARY KEY)"
+
+
+async def tables_fed(db):
+    return [table for (table,) in await db.rows('SELECT "table" FROM _changes ORDER BY sequence')]
+
+
+@pytest.mark.parametrize("in_session", [False, True])
+def test_a_database_is_fed_from_the_commit_on_that_makes_collections(node, in_session):
+    async def scenario():
+        async with opened_primary(node) as db:
+            await db.ask(sql("CREATE TABLE t (a)"), sql("INSERT INTO t VALUES (1)"))
+            assert await db.rows("SELECT name FROM sqlite_schema") == [("t",)]
+            if in_session:
+                await db.ask(sql("BEGIN IMMEDIATE"), sql(RECORDS), session=5)
+                await db.ask(sql("COMMIT"), session=5)
+            else:
+                await db.ask(sql(RECORDS))
+            assert await tables_fed(db) == []
+            await db.ask(sql("INSERT INTO t VALUES (2)"))
+            assert await tables_fed(db) == ["t"]
+            db.assert_one_answer_each()
+
+    run(scenario())
+
+
+def test_commands_of_one_group_are_fed_after_the_one_that_makes_collections(node):
+    async def scenario():
+        async with opened_primary(node) as db:
+            sent = [db.send(sql("CREATE TABLE t (a)")), db.send(sql(RECORDS)), db.send(sql("INSERT INTO t VALUES (1)"))]
+            for one in sent:
+                assert isinstance(await one, Ran)
+            assert await tables_fed(db) == ["t"]
+            db.assert_one_answer_each()
+
+    run(scenario())
+
+
+def test_collections_that_were_rolled_back_need_no_feed(node):
+    async def scenario():
+        async with opened_primary(node) as db:
+            await db.ask(sql("BEGIN"), sql(RECORDS), sql("ROLLBACK"))
+            await db.ask(sql("CREATE TABLE t (a)"))
+            assert [name for (name,) in await db.rows("SELECT name FROM sqlite_schema")] == ["t"]
+
+    run(scenario())
+
+
+def test_collections_that_another_program_makes_are_fed_from_then_on(node):
+    async def scenario():
+        async with opened_primary(node) as db:
+            await db.ask(sql("CREATE TABLE t (a)"))
+            foreign(db.database.path, RECORDS)
+            await db.ask(sql("INSERT INTO t VALUES (1)"))
+            assert await tables_fed(db) == ["t"]
+            db.assert_one_answer_each()
+
+    run(scenario())
+
+
+def test_a_database_with_collections_is_fed_when_it_is_opened(node):
+    async def scenario():
+        async with opened_primary(node) as db:
+            path = db.database.path
+        foreign(path, "CREATE TABLE t (a)", RECORDS)
+        async with opened_primary(node) as db:
+            await db.ask(sql("INSERT INTO t VALUES (1)"))
+            assert await tables_fed(db) == ["t"]
 
     run(scenario())
