@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from pando.api.node_urls import NodeUrls
 from pando.api.pipeline import BATON_HOP
 from pando.errors import PandoError, PrimaryUnavailable, StreamExpired
 from pando.node.http_client import Headers, exchange
@@ -19,7 +20,6 @@ FORWARD_S: Final = 60.0
 """Longest answer of the other process; longer than any statement may run."""
 NODE_HOP: Final = b"pando-node-hop"
 """Header of a request that another node sent on: it is not sent to a third one."""
-NODES_KNOWN_MAX: Final = 1024
 
 
 class BatonForwarder:
@@ -28,7 +28,7 @@ class BatonForwarder:
     def __init__(self, store: NodeStoreClient, web_socket: Callable[[int], Path]) -> None:
         self._store = store
         self._web_socket = web_socket
-        self._urls: dict[str, str] = {}
+        self._urls = NodeUrls(store)
 
     async def forward(self, baton: Baton, path: str, headers: Headers, body: bytes) -> tuple[int, Headers, bytes]:
         """Give status, headers and body of the answer. Raises StreamExpired when the process is gone."""
@@ -49,19 +49,10 @@ class BatonForwarder:
         return status, [pair for pair in answer if pair[0] not in {b"content-length", b"date"}], text
 
     async def _url_of(self, node: str) -> str:
-        if node not in self._urls:
-            await self._learn()
-        url = self._urls.get(node)
+        try:
+            url = await self._urls.find(node.__eq__)
+        except PandoError as error:
+            raise StreamExpired(f"the node that held the stream cannot be found: {error.message}") from error
         if not url:
             raise StreamExpired(f"the stream was on node {node[:64]}, which is not known here; start again")
         return url
-
-    async def _learn(self) -> None:
-        """Ask the primary who is where."""
-        topology = self._store.topology
-        try:
-            status = await self._store.primary_status()
-        except PandoError as error:
-            raise StreamExpired(f"the node that held the stream cannot be found: {error.message}") from error
-        found = {replica.node: replica.url for replica in status.replicas[:NODES_KNOWN_MAX]}
-        self._urls = {**found, status.node: topology.primary_url}

@@ -6,7 +6,7 @@ A handler takes a `Request` and gives a `Response`, or raises a PandoError, whic
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -124,6 +124,10 @@ async def send_response(response: Response, send: Send, *, is_head: bool = False
     if response.stream is None or is_head:
         await send({"type": "http.response.body", "body": b"" if is_head else response.body})
         return
-    async for chunk in response.stream:
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    try:
+        async for chunk in response.stream:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    finally:
+        if isinstance(response.stream, AsyncGenerator):
+            await response.stream.aclose()
     await send({"type": "http.response.body", "body": b""})

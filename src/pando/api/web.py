@@ -29,19 +29,22 @@ from pando.api.prompt import PATHS, PromptPipelines
 from pando.api.records_app import RecordsApp, Router
 from pando.api.records_forward import PrimaryForwarder
 from pando.api.records_prompt import PREFIX, PromptRecords
+from pando.api.records_realtime import Realtime
 from pando.api.records_table import ROUTES, WRITES
+from pando.api.stream_forwarder import StreamForwarder
 from pando.api.transfers import Transfers
 from pando.api.websocket import WebSocketHandler
 from pando.clock import SystemClock, random_bytes, system_random
 from pando.log import EventLog, bridge_logger
 from pando.node.http_protocol import SWEEP_S, Gate, bind_gate
 from pando.node.runtime import Runtime
-from pando.node.secret import BATON_LABEL, derive_key
+from pando.node.secret import BATON_LABEL, STREAM_LABEL, derive_key
 from pando.node.store_client import NodeStoreClient, StoreClientOptions
 from pando.node.tokens import Authenticator
 from pando.node.websocket_protocol import PING_S, bind_limit
 from pando.records.auth.passwords import PasswordWorker
 from pando.records.desk import Desk
+from pando.records.realtime.pump import Commits
 from pando.records.sqlite_engine import SqliteEngine
 from pando.sql.batons import BatonCodec
 from pando.sql.service import SqlService
@@ -115,6 +118,7 @@ class _WebProcess:
         self._auth = Authenticator(runtime.secret, is_open=settings.sql_auth == "open")
         self._service: SqlService | None = None
         self._passwords: PasswordWorker | None = None
+        self._realtime: Realtime | None = None
 
     @property
     def _connections_max(self) -> int:
@@ -213,8 +217,17 @@ class _WebProcess:
             random=system_random(),
             passwords=self._passwords,
         )
-        router = Router(ROUTES, writes=WRITES)
+        self._realtime = realtime = self._streams(desk, store)
+        router = Router({**ROUTES, **realtime.routes}, writes=WRITES)
         return RecordsApp(desk, router, PrimaryForwarder(store, service), self._log)
+
+    def _streams(self, desk: Desk, store: NodeStoreClient) -> Realtime:
+        """Make the event streams; the store tells of commits while somebody listens."""
+        commits = Commits(lambda: store.watch(DEFAULT_DATABASE), lambda: store.unwatch(DEFAULT_DATABASE))
+        store.on_committed = lambda told: commits.wake() if told.database == DEFAULT_DATABASE else None
+        key = derive_key(self._runtime.secret, STREAM_LABEL)
+        forwarder = StreamForwarder(store, self._runtime.web_socket, index=self._index, key=key)
+        return Realtime(desk, commits, forwarder, clock=SystemClock(), random_bytes=random_bytes, on_ended=self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A background task that fails ends the process: the supervisor starts another one."""
@@ -250,7 +263,25 @@ class _WebProcess:
             listen_tcp(self._runtime.settings.http),
             listen_unix(self._runtime.web_socket(self._index)),
         ]
-        await uvicorn.Server(config).serve(sockets=sockets)
+        await _Server(config, self._stopping).serve(sockets=sockets)
+
+    def _stopping(self) -> None:
+        """End what never ends by itself; requests have a while longer."""
+        if self._realtime is not None:
+            self._realtime.stop()
+
+
+class _Server(uvicorn.Server):
+    """Says when it begins to stop: it would wait for event streams like for any answer."""
+
+    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop taking connections, and wait for answers."""
+        self._stopping()
+        await super().shutdown(sockets)
 
 
 async def _every(seconds: float, work: Callable[[], None]) -> None:

@@ -24,6 +24,7 @@ _SECRET_SIZE_MAX: Final = 4096
 LINK_LABEL: Final = "link"
 SQL_TOKEN_LABEL: Final = "sql token"
 BATON_LABEL: Final = "baton"
+STREAM_LABEL: Final = "event stream"
 
 
 def read_or_create_secret(directory: Path, given: str = "", *, fs: FileSystem | None = None) -> str:
