@@ -7,8 +7,9 @@ Each request is treated as if it had come by itself, but that all see one transa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import replace
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -16,12 +17,17 @@ import msgspec
 
 from pando.api.http import Response
 from pando.api.records_app import Route
+from pando.api.records_bodies import Body, joined, received
+from pando.api.records_forms import FormLimits
 from pando.api.records_http import ApiRequest, envelope, raw_answer, read_headers, read_query
 from pando.errors import PandoError
 from pando.records.deleting import delete_record
 from pando.records.desk import Asking, Desk
 from pando.records.engine import Transaction
+from pando.records.files.filing import Filing
+from pando.records.files.spool import Upload
 from pando.records.listing import encode, enriched
+from pando.records.model import Collection
 from pando.records.problems import REQUIRED, ApiError, ValidationFailed, bad_request, forbidden
 from pando.records.projection import parse_fields
 from pando.records.record import Record
@@ -29,11 +35,13 @@ from pando.records.transaction_engine import TransactionEngine
 from pando.records.writing import create_record, update_record
 
 BODY_BYTES_DEFAULT: Final = 128 << 20
+_FILE_PART: Final = re.compile(r"requests(?:\.(\d{1,9})\.|\[(\d{1,9})\]\.)(.+)", re.ASCII | re.DOTALL)
+"""Name of a part with a file: for which request, and there for which field."""
 _METHODS: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
-class _Item(msgspec.Struct, frozen=True):
-    """One request of a batch."""
+class _Told(msgspec.Struct, frozen=True):
+    """One request of a batch as it is told in JSON."""
 
     method: str = ""
     url: str = ""
@@ -42,7 +50,15 @@ class _Item(msgspec.Struct, frozen=True):
 
 
 class _Batch(msgspec.Struct, frozen=True):
-    requests: list[_Item] = []
+    requests: list[_Told] = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One request of a batch, with the files that came for it."""
+
+    told: _Told
+    files: Sequence[tuple[str, Upload]] = ()
 
 
 class BatchFailed(ApiError):
@@ -59,38 +75,46 @@ async def batch(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     settings = asking.known.settings.batch
     if not settings.enabled:
         raise forbidden("Batch requests are not allowed.")
-    body = await asked.request.body(settings.max_body_size or BODY_BYTES_DEFAULT)
-    items = _read(body, settings.max_requests)
+    most = settings.max_body_size or BODY_BYTES_DEFAULT
     try:
-        async with asyncio.timeout(settings.timeout):
-            return await _run(desk, asking, items)
+        async with received(desk, asked, FormLimits(body=most, texts=most)) as body:
+            items = _read(body, settings.max_requests)
+            filing = desk.files.filing(asking.known.settings.s3, body.uploads, is_batch=True)
+            async with asyncio.timeout(settings.timeout), filing:
+                return await _run(desk, asking, items, filing)
     except TimeoutError as error:
         raise bad_request(f"The batch took longer than {settings.timeout} s; nothing of it took effect.") from error
     except BatchFailed as failed:
         return _failure(failed)
 
 
-def _read(body: bytes, most: int) -> list[_Item]:
+def _read(body: Body, most: int) -> list[_Item]:
+    """Read the requests; files whose parts name a request go to it."""
     try:
-        items = msgspec.json.decode(body or b"{}", type=_Batch).requests
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        items = msgspec.convert(body.values, _Batch).requests
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise bad_request(f"The batch cannot be read: {error}.") from error
     if not items:
         raise ValidationFailed({"requests": REQUIRED})
     if len(items) > most:
         raise bad_request(f"A batch has {most} requests at most, this one has {len(items)}.")
-    return items
+    by_item: dict[int, list[tuple[str, Upload]]] = {}
+    for name, upload in body.files:
+        if named := _FILE_PART.fullmatch(name):
+            by_item.setdefault(int(named[1] or named[2]), []).append((named[3], upload))
+    return [_Item(each, by_item.get(number, ())) for number, each in enumerate(items)]
 
 
-async def _run(desk: Desk, asking: Asking, items: list[_Item]) -> Response:
+async def _run(desk: Desk, asking: Asking, items: list[_Item], filing: Filing) -> Response:
     answers: list[dict[str, object]] = []
     async with desk.engine.transaction() as transaction:
         inside = _inside(desk, transaction)
         for number, item in enumerate(items):
             try:
-                answers.append(await _one(inside, asking, item))
+                answers.append(await _one(inside, asking, item, filing))
             except PandoError as error:
                 raise BatchFailed(number, error) from error
+        filing.commits()
     return raw_answer(encode(answers))
 
 
@@ -98,11 +122,11 @@ def _inside(desk: Desk, transaction: Transaction) -> Desk:
     return replace(desk, engine=TransactionEngine(transaction))
 
 
-async def _one(desk: Desk, asking: Asking, item: _Item) -> dict[str, object]:
-    path, _, text = item.url.partition("?")
+async def _one(desk: Desk, asking: Asking, item: _Item, filing: Filing) -> dict[str, object]:
+    path, _, text = item.told.url.partition("?")
     query = read_query(text.encode())
     segments = [unquote(part) for part in path.split("/")[1:]]
-    method = item.method.upper()
+    method = item.told.method.upper()
     is_one = len(segments) == 5
     if (
         method not in _METHODS
@@ -115,22 +139,22 @@ async def _one(desk: Desk, asking: Asking, item: _Item) -> dict[str, object]:
     headers |= {
         name: value
         for name, value in read_headers(
-            [(k.lower().encode(), v.encode()) for k, v in (item.headers or {}).items()]
+            [(k.lower().encode(), v.encode()) for k, v in (item.told.headers or {}).items()]
         ).items()
         if name != "authorization"
     }
     asking = asking.within("batch", method=method, query=query, headers=headers)
     collection = asking.collection(segments[2])
-    body = item.body or {}
+    body = joined(collection, item.told.body or {}, item.files)
     if is_one and method == "DELETE":
-        await delete_record(desk, asking, collection, segments[4])
+        await delete_record(desk, asking, collection, segments[4], filing)
         return {"body": None, "status": 204}
     if is_one and method == "PATCH":
-        record = await update_record(desk, asking, collection, segments[4], body)
+        record = await update_record(desk, asking, collection, segments[4], body, filing)
     elif not is_one and method == "POST":
-        record = await create_record(desk, asking, collection, body)
+        record = await create_record(desk, asking, collection, body, filing)
     elif not is_one and method == "PUT":
-        record = await _upsert(desk, asking, collection, body)
+        record = await _upsert(desk, asking, collection, body, filing)
     else:
         raise bad_request(f"{method} {path[:100]} cannot be part of a batch.")
     return {"body": await _shown(desk, asking, record, query), "status": 200}
@@ -138,17 +162,19 @@ async def _one(desk: Desk, asking: Asking, item: _Item) -> dict[str, object]:
 
 def _own_headers(item: _Item) -> Mapping[str, str]:
     """Give the headers of one request; who asks is who asked for the batch."""
-    pairs = [(name.lower().encode("utf-8"), value.encode("utf-8")) for name, value in (item.headers or {}).items()]
+    pairs = [(name.lower().encode("utf-8"), value.encode("utf-8")) for name, value in (item.told.headers or {}).items()]
     return {name: value for name, value in read_headers(pairs).items() if name != "authorization"}
 
 
-async def _upsert(desk: Desk, asking: Asking, collection: Any, body: dict[str, Any]) -> Record:  # noqa: ANN401
+async def _upsert(
+    desk: Desk, asking: Asking, collection: Collection, body: Mapping[str, Any], filing: Filing
+) -> Record:
     id = body.get("id")
     if isinstance(id, str) and id:
         sql = f"SELECT 1 FROM `{collection.name}` WHERE `id` = ?"
         if await desk.engine.reads().query(sql, (id,)):
-            return await update_record(desk, asking, collection, id, body)
-    return await create_record(desk, asking, collection, body)
+            return await update_record(desk, asking, collection, id, body, filing)
+    return await create_record(desk, asking, collection, body, filing)
 
 
 async def _shown(desk: Desk, asking: Asking, record: Record, query: Mapping[str, str]) -> object:

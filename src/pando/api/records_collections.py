@@ -61,21 +61,24 @@ async def update(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
 async def delete(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """DELETE collections/*."""
     only_superusers(asking)
-    await defining.delete_collection(desk, asking, asked.segments[1])
+    deleted = await defining.delete_collection(desk, asking, asked.segments[1])
+    await desk.files.clear_collection(asking.known.settings.s3, deleted.id)
     return NO_CONTENT
 
 
 async def truncate(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """DELETE collections/*/truncate."""
     only_superusers(asking)
-    await defining.truncate_collection(desk, asking, asked.segments[1])
+    async with desk.files.filing(asking.known.settings.s3) as filing:
+        await defining.truncate_collection(desk, asking, asked.segments[1], filing)
     return NO_CONTENT
 
 
 async def scaffolds(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """GET collections/meta/scaffolds."""
     only_superusers(asking)
-    return shaped({kind: wire.value_of(each) for kind, each in defaults.scaffolds(desk.random).items()}, asked.query)
+    found = {kind: wire.value_of(each) for kind, each in defaults.scaffolds(desk.random).items()}
+    return raw(msgspec.json.encode(found), asked.query)
 
 
 async def import_(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:

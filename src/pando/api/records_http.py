@@ -13,7 +13,9 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from pando.api.http import Headers, Request, Response
+from pando.api.records_forms import FormLimits, is_form, plain_type, read_parts
 from pando.errors import NotReady, PandoError, RequestTooLarge
+from pando.records.fields.forms import read_form
 from pando.records.problems import ApiError, Problem, Problems, bad_request
 
 JSON: Final = (b"content-type", b"application/json")
@@ -47,11 +49,15 @@ class ApiRequest:
         return self.headers.get("authorization", "")
 
     async def json(self, size_max: int = BODY_BYTES_MAX) -> dict[str, Any]:
-        """Read a JSON object; an empty body is an empty object. Raises ApiError, RequestTooLarge."""
+        """Read a JSON object, or a form as one; an empty body is an empty object. Raises ApiError, RequestTooLarge."""
+        content_type = self.headers.get("content_type", "")
+        if is_form(content_type):
+            limits = FormLimits(body=size_max, texts=size_max)
+            return read_form((await read_parts(self.request.chunks(), content_type, limits)).texts)
         body = await self.request.body(size_max)
         if not body:
             return {}
-        kind = self.headers.get("content_type", "").partition(";")[0].strip().lower()
+        kind = plain_type(content_type)
         if kind and kind != "application/json" and not kind.endswith("+json"):
             raise bad_request(f"The content type {kind[:100]} is not supported here.")
         return read_object(body)

@@ -13,6 +13,7 @@ import msgspec
 
 from pando.api.http import Response
 from pando.api.records_app import Route
+from pando.api.records_bodies import limits_of, received
 from pando.api.records_http import NO_CONTENT, ApiRequest, answer, raw_answer
 from pando.records import signing_in
 from pando.records.app_settings import merged, shown
@@ -24,7 +25,7 @@ from pando.records.problems import forbidden, unauthorized
 from pando.records.projection import parse_fields
 from pando.records.saving import save_settings
 from pando.records.signing_in import SignedIn, auth_of
-from pando.records.writing import create_record, update_record
+from pando.records.writing import create_record, may_create, may_update, update_record
 
 
 def only_superusers(asking: Asking) -> None:
@@ -65,20 +66,31 @@ async def view(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
 async def create(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """POST collections/*/records."""
     collection = asking.collection(asked.segments[1])
-    record = await create_record(desk, asking, collection, await asked.json())
+    may_create(asking, collection)  # before a long body is taken
+    async with (
+        received(desk, asked, limits_of(collection)) as body,
+        desk.files.filing(asking.known.settings.s3, body.uploads) as filing,
+    ):
+        record = await create_record(desk, asking, collection, body.of(collection), filing)
     return shaped((await enriched(desk, asking, collection, [record], asked.query.get("expand", "")))[0], asked.query)
 
 
 async def update(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """PATCH collections/*/records/*."""
     collection = asking.collection(asked.segments[1])
-    record = await update_record(desk, asking, collection, asked.segments[3], await asked.json())
+    may_update(asking, collection)
+    async with (
+        received(desk, asked, limits_of(collection)) as body,
+        desk.files.filing(asking.known.settings.s3, body.uploads) as filing,
+    ):
+        record = await update_record(desk, asking, collection, asked.segments[3], body.of(collection), filing)
     return shaped((await enriched(desk, asking, collection, [record], asked.query.get("expand", "")))[0], asked.query)
 
 
 async def delete(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """DELETE collections/*/records/*."""
-    await delete_record(desk, asking, asking.collection(asked.segments[1]), asked.segments[3])
+    async with desk.files.filing(asking.known.settings.s3) as filing:
+        await delete_record(desk, asking, asking.collection(asked.segments[1]), asked.segments[3], filing)
     return NO_CONTENT
 
 

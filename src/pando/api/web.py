@@ -44,6 +44,7 @@ from pando.node.tokens import Authenticator
 from pando.node.websocket_protocol import PING_S, bind_limit
 from pando.records.auth.passwords import PasswordWorker
 from pando.records.desk import Desk
+from pando.records.files.cabinet import Cabinet
 from pando.records.realtime.pump import Commits
 from pando.records.sqlite_engine import SqliteEngine
 from pando.sql.batons import BatonCodec
@@ -118,6 +119,7 @@ class _WebProcess:
         self._auth = Authenticator(runtime.secret, is_open=settings.sql_auth == "open")
         self._service: SqlService | None = None
         self._passwords: PasswordWorker | None = None
+        self._files: Cabinet | None = None
         self._realtime: Realtime | None = None
 
     @property
@@ -153,6 +155,8 @@ class _WebProcess:
                     self._service.close()
                 if self._passwords is not None:
                     self._passwords.close()
+                if self._files is not None:
+                    await self._files.close()
 
     @contextlib.asynccontextmanager
     async def _store(self) -> AsyncIterator[NodeStoreClient]:
@@ -211,11 +215,14 @@ class _WebProcess:
 
     def _records(self, service: SqlService, store: NodeStoreClient) -> RecordsApp:
         self._passwords = PasswordWorker(threads=BCRYPT_THREADS)
+        layout = self._runtime.layout
+        self._files = Cabinet(layout.storage, layout.temporary, self._log)
         desk = Desk(
             engine=SqliteEngine(service, DEFAULT_DATABASE),
             clock=SystemClock(),
             random=system_random(),
             passwords=self._passwords,
+            files=self._files,
         )
         self._realtime = realtime = self._streams(desk, store)
         router = Router({**ROUTES, **realtime.routes}, writes=WRITES)

@@ -25,6 +25,7 @@ from pando.records.fields import dates, ops
 from pando.records.fields.autogenerate import from_pattern, random_text
 from pando.records.fields.matching import matcher
 from pando.records.fields.patterns import PatternError
+from pando.records.files.filing import Filing
 from pando.records.filter import Compiler, FilterError, RequestInfo
 from pando.records.model import Collection, CollectionType, Schema, TextField
 from pando.records.problems import REQUIRED, ApiError, Problem, ValidationFailed, bad_request, not_found
@@ -140,8 +141,8 @@ class _NothingIsKept(Exception):
     """Rolls a transaction back."""
 
 
-async def delete_collection(desk: Desk, asking: Asking, reference: str) -> None:
-    """Remove a collection with its records. Raises ApiError."""
+async def delete_collection(desk: Desk, asking: Asking, reference: str) -> Collection:
+    """Remove a collection with its records, give what it was. Raises ApiError."""
     async with desk.engine.transaction() as transaction:
         schema = await load_schema(transaction)
         old = found_in(schema, reference)
@@ -152,7 +153,8 @@ async def delete_collection(desk: Desk, asking: Asking, reference: str) -> None:
         await refresh_views(transaction, left, desk.random)
 
 
-async def truncate_collection(desk: Desk, asking: Asking, reference: str) -> None:
+    return old
+async def truncate_collection(desk: Desk, asking: Asking, reference: str, filing: Filing) -> None:
     """Delete all records of a collection with what refers to them. Raises ApiError."""
     collection = asking.collection(reference)
     if collection.is_view:
@@ -161,7 +163,8 @@ async def truncate_collection(desk: Desk, asking: Asking, reference: str) -> Non
         while True:
             found = await find_all(transaction, collection, f"1 LIMIT {TRUNCATE_STEP}", ())
             for record in found:
-                await delete_in(transaction, asking.schema, record)
+                for deleted in await delete_in(transaction, asking.schema, record):
+                    filing.dropped(deleted)
             if len(found) < TRUNCATE_STEP:
                 return
 

@@ -2,7 +2,7 @@
 
 A relation with `cascadeDelete` takes its record along, one that holds several only when nothing is left in it; from
 others the id is taken out, unless the field is required and would become empty: then nothing is deleted. Auth records
-take along what was kept for signing in. Not here: files of deleted records (`pando.records.files`).
+take along what was kept for signing in. Not here: removing files of deleted records (`pando.records.files.filing`).
 """
 
 from __future__ import annotations
@@ -12,33 +12,52 @@ from typing import Final
 
 from pando.errors import SqlError
 from pando.records.collections.sql_tokens import quote
-from pando.records.desk import Asking, Desk, find_all, is_superusers
-from pando.records.engine import Statement, Transaction
+from pando.records.desk import Asking, Desk, columns_of, find_all, is_superusers
+from pando.records.engine import Row, Statement, Transaction
 from pando.records.fields import jsontext
+from pando.records.files.filing import Filing, file_fields
 from pando.records.listing import find_visible
 from pando.records.model import BackRelation, Collection, Schema
 from pando.records.problems import bad_request
-from pando.records.record import Record
+from pando.records.record import Record, from_row
 from pando.records.rules import may
 
 DEPTH_MAX: Final = 100
 STEP: Final = 4000
 """Referrers that are read at a time."""
-_DELETE: Final = "DELETE FROM {} WHERE `id` = ?"
 _DEPENDENTS: Final = ("_externalAuths", "_mfas", "_otps", "_authOrigins")
 _FAILED: Final = "Failed to delete record. Make sure that the record is not part of a required relation reference."
 
 
-async def delete_record(desk: Desk, asking: Asking, collection: Collection, id: str) -> list[Record]:
+async def delete_record(desk: Desk, asking: Asking, collection: Collection, id: str, filing: Filing) -> list[Record]:
     """Delete a record; gives all that were deleted. Raises ApiError."""
+    deleted = await _delete_with_others(desk, asking, collection, id)
+    for record in deleted:
+        filing.dropped(record)
+    return deleted
+
+
+async def _delete_with_others(desk: Desk, asking: Asking, collection: Collection, id: str) -> list[Record]:
     if collection.is_view:
         raise bad_request("Unsupported collection type.")
     stored = await find_visible(desk, asking, collection, id, may(asking, collection.rules.delete))
     if not refers_anything(asking.schema, collection):
-        written = await desk.engine.write([Statement(_DELETE.format(quote(collection.name)), (stored.id,))])
-        return [stored] if written[0].changed else []
+        written = await desk.engine.write([Statement(_delete_of(collection), (stored.id,))])
+        return [_as_deleted(stored, written[0].rows)] if written[0].changed else []
     async with desk.engine.transaction() as transaction:
         return await delete_in(transaction, asking.schema, stored)
+
+
+def _delete_of(collection: Collection) -> str:
+    """Give the statement; it gives back what was stored at that moment where that names files."""
+    sql = f"DELETE FROM {quote(collection.name)} WHERE `id` = ?"
+    if not file_fields(collection):
+        return sql
+    return f"{sql} RETURNING {', '.join(quote(name) for name in columns_of(collection))}"
+
+
+def _as_deleted(read: Record, rows: Sequence[Row]) -> Record:
+    return from_row(read.collection, columns_of(read.collection), rows[0]) if rows else read
 
 
 def refers_anything(schema: Schema, collection: Collection) -> bool:
@@ -59,9 +78,10 @@ async def _delete(tx: Transaction, schema: Schema, record: Record, deleted: list
     collection = record.collection
     if is_superusers(collection) and (await tx.query("SELECT count(*) FROM `_superusers`"))[0][0] == 1:
         raise bad_request("You can't delete the only existing superuser.")
-    if not (await tx.execute(_DELETE.format(quote(collection.name)), (record.id,))).changed:
+    written = await tx.execute(_delete_of(collection), (record.id,))
+    if not written.changed:
         return  # a circle led back to it
-    deleted.append(record)
+    deleted.append(_as_deleted(record, written.rows))
     if collection.is_auth:
         for name in _DEPENDENTS:
             sql = f"DELETE FROM {quote(name)} WHERE `collectionRef` = ? AND `recordRef` = ?"

@@ -17,6 +17,7 @@ from pando.records.auth.passwords import PasswordWorker
 from pando.records.auth.tokens import TokenKind, VerifiedTokens, options_of
 from pando.records.collections.sql_tokens import quote
 from pando.records.engine import Engine, Reads, Row, Value
+from pando.records.files.cabinet import Cabinet
 from pando.records.filter import Compiler, Question, RequestInfo
 from pando.records.model import SUPERUSERS_ID, Collection, CollectionType, Schema
 from pando.records.problems import not_found
@@ -81,6 +82,7 @@ class Desk:
     clock: Clock
     random: Random
     passwords: PasswordWorker
+    files: Cabinet
     tokens: VerifiedTokens = field(default_factory=VerifiedTokens)
     cache: SchemaCache = field(init=False)
     _compiler: Compiler | None = field(default=None, init=False)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, cast
 
 from pando.errors import Overloaded, SqlError
 from pando.records import auth_checks
@@ -19,10 +20,12 @@ from pando.records.collections.sql_tokens import quote
 from pando.records.desk import Asking, Desk, columns_of
 from pando.records.engine import Reads, Statement, Value
 from pando.records.fields import FieldValue, jsontext, ops
+from pando.records.fields.choices import Choice, FileOps
 from pando.records.fields.modifiers import Assignment, Change, assignment
+from pando.records.files.filing import Filing, file_fields
 from pando.records.filter import Filter, Trust
 from pando.records.listing import find_visible_row
-from pando.records.model import Collection, RelationField
+from pando.records.model import Collection, FileField, RelationField
 from pando.records.problems import ApiError, Problem, Problems, ValidationFailed, bad_request, not_found
 from pando.records.record import Record, from_row
 from pando.records.rules import holds, may
@@ -34,10 +37,23 @@ _FAILED_COLUMNS = re.compile(r"UNIQUE constraint failed: ([^()]+)$")
 _FAILED_INDEX = re.compile(r"UNIQUE constraint failed: index '(.+)'$")
 
 
-async def create_record(desk: Desk, asking: Asking, collection: Collection, body: Mapping[str, Any]) -> Record:
-    """Check and insert a record. Raises ApiError."""
+def may_create(asking: Asking, collection: Collection) -> str:
+    """Give the rule that a new record must satisfy. Raises ApiError, without a look at the record."""
     _writable(collection)
-    rule = may(asking, collection.rules.create)
+    return may(asking, collection.rules.create)
+
+
+def may_update(asking: Asking, collection: Collection) -> str:
+    """Give the rule that a stored record must satisfy to be changed. Raises ApiError, without a look at the record."""
+    _writable(collection)
+    return may(asking, collection.rules.update)
+
+
+async def create_record(
+    desk: Desk, asking: Asking, collection: Collection, body: Mapping[str, Any], filing: Filing
+) -> Record:
+    """Check and insert a record. Raises ApiError."""
+    rule = may_create(asking, collection)
     draft = draft_of(collection, body, asking=asking, stored=None, random=desk.random)
     asking = asking.within(asking.info.context, body=shown_body(collection, body, draft))
     is_manager = await _manages(desk, asking, collection, draft, None)
@@ -50,11 +66,26 @@ async def create_record(desk: Desk, asking: Asking, collection: Collection, body
         raise ValidationFailed(problems, "Failed to create record.")
     values = await auth_checks.hashed(desk, collection, draft.values)
     statement = insert_statement(collection, values)
+    await _store_files(collection, values, str(values["id"]), filing)
     try:
         await desk.engine.write([statement])
     except SqlError as error:
         raise _refused(error, collection, "Failed to create record.") from error
-    return Record(collection, values)
+    return Record(collection, _as_stored(collection, values))
+
+
+async def _store_files(collection: Collection, values: Mapping[str, FieldValue], id: str, filing: Filing) -> None:
+    await filing.store(collection, id, [values[each.name] for each in file_fields(collection)])
+    filing.writes()
+
+
+def _as_stored(collection: Collection, values: Mapping[str, FieldValue]) -> Mapping[str, FieldValue]:
+    """Give values with the names of files in place of the files."""
+    found = dict(values)
+    for each in file_fields(collection):
+        its = ops(each)
+        found[each.name] = its.from_column(its.to_column(values[each.name]))
+    return found
 
 
 def insert_statement(collection: Collection, values: Mapping[str, FieldValue]) -> Statement:
@@ -71,23 +102,24 @@ def _columns(collection: Collection, values: Mapping[str, FieldValue]) -> tuple[
     return tuple([ops(each).to_column(values[each.name]) for each in collection.fields])
 
 
-async def update_record(desk: Desk, asking: Asking, collection: Collection, id: str, body: Mapping[str, Any]) -> Record:
+async def update_record(
+    desk: Desk, asking: Asking, collection: Collection, id: str, body: Mapping[str, Any], filing: Filing
+) -> Record:
     """Check and change a record. Raises ApiError.
 
     A change that was made of what is stored is written only if that is stored still; else everything is done again.
     """
-    _writable(collection)
+    rule = may_update(asking, collection)
     for _ in range(TRIES_MAX):
-        changed = await _try_update(desk, asking, collection, id, body)
+        changed = await _try_update(desk, asking, collection, rule, id, body, filing)
         if changed is not None:
             return changed
     raise Overloaded(f"the record was changed by others {TRIES_MAX} times meanwhile; nothing was changed, try again")
 
 
 async def _try_update(
-    desk: Desk, asking: Asking, collection: Collection, id: str, body: Mapping[str, Any]
+    desk: Desk, asking: Asking, collection: Collection, rule: str, id: str, body: Mapping[str, Any], filing: Filing
 ) -> Record | None:
-    rule = may(asking, collection.rules.update)
     blank = draft_of(collection, body, asking=asking, stored=None, random=desk.random)
     early = asking.within(asking.info.context, body=shown_body(collection, body, blank))
     columns = columns_of(collection)
@@ -107,7 +139,13 @@ async def _try_update(
         for name in draft.changed
         if values[name] != stored.get(name) or _is_delta(draft, name)
     ]
-    return stored if not assignments else await _write_change(desk, collection, stored, assignments)
+    if not assignments:
+        return stored
+    await _store_files(collection, values, stored.id, filing)
+    changed = await _write_change(desk, collection, stored, assignments)
+    if changed is not None and any(isinstance(collection.by_name[name], FileField) for name in draft.changed):
+        filing.dropped(stored, kept=changed)
+    return changed
 
 
 def _is_delta(draft: Draft, name: str) -> bool:
@@ -118,9 +156,11 @@ def _is_delta(draft: Draft, name: str) -> bool:
 def _change_of(collection: Collection, name: str, draft: Draft, values: Mapping[str, FieldValue]) -> Change:
     """Say how a column changes: as the body told, unless the server has made another value of it since."""
     told = draft.changes.get(name)
-    if told is not None and told.value is values[name]:
-        return told
-    return Change(collection.by_name[name], values[name])
+    known = collection.by_name[name]
+    if told is None or told.value is not values[name]:
+        return Change(known, values[name])
+    # Which files are not named any more is known only if those that were read are those that are replaced.
+    return replace(told, needs_stored=True) if isinstance(known, FileField) else told
 
 
 async def _write_change(
@@ -191,7 +231,11 @@ async def _problems(
         known = collection.by_name[name]
         if name in found:
             continue
-        problem = ops(known).check(draft.values[name])
+        its = ops(known)
+        problem = its.check(draft.values[name])
+        if problem is None and isinstance(its, FileOps):
+            before = its.zero if stored is None else cast("Choice", stored.get(name))
+            problem = its.check_stored(cast("Choice", draft.values[name]), before)
         if problem is None and isinstance(known, RelationField) and (stored is None or _is_new(known, draft, stored)):
             problem = await _missing(desk.engine.reads(), asking, known, draft.values[name])
         if problem is not None:

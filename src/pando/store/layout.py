@@ -26,6 +26,11 @@ class Layout:
         return self.directory / "databases"
 
     @property
+    def storage(self) -> Path:
+        """Files of records."""
+        return self.directory / "storage"
+
+    @property
     def temporary(self) -> Path:
         """Snapshots in flight; emptied at start."""
         return self.own / "tmp"

@@ -17,6 +17,7 @@ from pando.errors import PrimaryUnavailable
 from pando.records.auth.passwords import PasswordWorker, hash_password
 from pando.records.desk import Desk
 from pando.records.engine import Statement
+from pando.records.files.cabinet import Cabinet
 from pando.records.sqlite_engine import SqliteEngine
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sql"))
@@ -62,6 +63,21 @@ class Log:
         self.lines.append({"event": name, **facts})
 
 
+MULTIPART = "multipart/form-data; boundary=----between"
+
+
+def multipart(*parts: tuple[str, str | tuple[str, bytes]]) -> bytes:
+    """A multipart body."""
+    made = b""
+    for name, value in parts:
+        made += b'------between\r\nContent-Disposition: form-data; name="%b"' % name.encode()
+        if isinstance(value, str):
+            made += b"\r\n\r\n" + value.encode() + b"\r\n"
+        else:
+            made += b'; filename="%b"\r\nContent-Type: text/plain\r\n\r\n%b\r\n' % (value[0].encode(), value[1])
+    return made + b"------between--\r\n"
+
+
 class Site:
     """One process. `su` is a superuser's token."""
 
@@ -70,11 +86,14 @@ class Site:
         self.clock = WallClock()
         self.log = Log()
         self.passwords = PasswordWorker(threads=1)
+        self.storage = directory / "storage"
+        self.files = Cabinet(self.storage, directory / "tmp", self.log)
         self.desk = Desk(
             engine=SqliteEngine(self.node.service, "data"),
             clock=self.clock,
             random=Random(7),
             passwords=self.passwords,
+            files=self.files,
         )
         router = Router(ROUTES, writes=WRITES)
         self.app = RecordsApp(self.desk, router, self._forward, self.log)
@@ -85,6 +104,7 @@ class Site:
 
     def close(self) -> None:
         self.passwords.close()
+        self.node.run(self.files.close())
         self.node.close()
 
     # -- asking --
@@ -99,7 +119,7 @@ class Site:
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         way, _, query = f"/api/{path}".partition("?")
         pairs = [(b"host", b"localhost"), (b"content-length", str(len(data)).encode())]
-        if not isinstance(body, bytes):
+        if not isinstance(body, bytes) and "content-type" not in headers:
             pairs.append((b"content-type", b"application/json"))
         if token:
             pairs.append((b"authorization", token.encode()))
@@ -123,6 +143,17 @@ class Site:
         await asyncio.wait_for(self.app(scope, receive, send), 20)
         text = b"".join(message.get("body", b"") for message in sent[1:])
         return Answer(sent[0]["status"], {k.decode(): v.decode() for k, v in sent[0]["headers"]}, text)
+
+    def form(
+        self, method: str, path: str, *parts: tuple[str, str | tuple[str, bytes]], token: str = "", **headers: str
+    ) -> Answer:
+        """Ask with a multipart body: each part is a name with a text, or with a file's name and content."""
+        return self(method, path, multipart(*parts), token=token, headers={"content-type": MULTIPART, **headers})
+
+    def stored(self) -> list[str]:
+        """Keys of the files that are stored."""
+        found = [each for each in self.storage.rglob("*") if each.is_file()] if self.storage.exists() else []
+        return sorted(each.relative_to(self.storage).as_posix() for each in found if each.suffix != ".attrs")
 
     # -- short words --
 

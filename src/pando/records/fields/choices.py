@@ -173,7 +173,8 @@ class FileOps(ChoiceOps):
         if file.size > most:
             return Problem("validation_file_size_limit", f"A file may have {most} bytes at most.", {"maxSize": most})
         allowed = self.field.mime_types
-        if allowed and _base_type(file.mime_type) not in {_base_type(each) for each in allowed}:
+        known_as = {_base_type(file.mime_type), *file.other_types}
+        if allowed and known_as.isdisjoint(_base_type(each) for each in allowed):
             text = ", ".join(allowed)
             return Problem("validation_invalid_mime_type", f"The type must be one of {text}.", {"mimeTypes": text})
         return None

@@ -39,12 +39,14 @@ class PlainPassword:
 class NewFile:
     """A file that came with the request and is not stored yet.
 
-    `name` is the name that it will be stored under, `size` in bytes, `mime_type` what its content says it is.
+    `name` is the name that it will be stored under, `size` in bytes, `mime_type` what its content says it is;
+    `other_types` are names that the same type has elsewhere.
     """
 
     name: str
     size: int
     mime_type: str
+    other_types: tuple[str, ...] = ()
 
 
 FieldValue: TypeAlias = JsonValue | GeoPoint | PlainPassword | NewFile | Sequence[str | NewFile]

@@ -1,0 +1,74 @@
+"""Bodies of requests that write records, with the files that came with them.
+
+A body may be as long as its collection's fields can fill. Not here: forms part by part (`records_forms`), what the
+values mean (`pando.records.bodies`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pando.api.records_forms import Files, FormLimits, is_form, read_parts, too_large
+from pando.api.records_http import BODY_BYTES_MAX, ApiRequest
+from pando.records.desk import Desk
+from pando.records.fields.choices import FILE_SIZE_BYTES_DEFAULT
+from pando.records.fields.forms import read_form, with_files
+from pando.records.files.spool import Upload, Uploads
+from pando.records.model import Collection, EditorField, FileField, JsonField
+
+EDITOR_BYTES_DEFAULT: Final = 5 << 20
+JSON_BYTES_DEFAULT: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Values by key, and files by the names of their parts."""
+
+    values: dict[str, Any]
+    files: list[tuple[str, Upload]] = field(default_factory=list)
+
+    @property
+    def uploads(self) -> Uploads:
+        """The files by the names under which they are to be stored."""
+        return {upload.file.name: upload for _, upload in self.files}
+
+    def of(self, collection: Collection) -> Mapping[str, Any]:
+        """Give the body of a record with its files."""
+        return joined(collection, self.values, self.files)
+
+
+def joined(collection: Collection, values: Mapping[str, Any], files: Iterable[tuple[str, Upload]]) -> Mapping[str, Any]:
+    """Put files into the values of a record, each under its part's name."""
+    found = [(name, upload.file) for name, upload in files]
+    return with_files(collection, values, found) if found else values
+
+
+@asynccontextmanager
+async def received(desk: Desk, asked: ApiRequest, limits: FormLimits) -> AsyncIterator[Body]:
+    """Take a body; its files are there until the context ends. Raises ApiError, RequestTooLarge, StorageError."""
+    length = asked.headers.get("content_length", "")
+    if length.isascii() and length.isdigit() and int(length[:19]) > limits.body:
+        raise too_large(limits.body)
+    content_type = asked.headers.get("content_type", "")
+    if not is_form(content_type):
+        yield Body(await asked.json(limits.texts))
+        return
+    async with desk.files.spools.open() as spool:
+        form = await read_parts(asked.request.chunks(), content_type, limits, Files(spool, desk.random))
+        yield Body(read_form(form.texts), form.files)
+
+
+def limits_of(collection: Collection) -> FormLimits:
+    """Say how long the body of a record of a collection may be."""
+    texts = files = 0
+    for each in collection.fields:
+        if isinstance(each, FileField):
+            files += (each.max_size or FILE_SIZE_BYTES_DEFAULT) * max(1, each.max_select)
+        elif isinstance(each, EditorField):
+            texts += each.max_size or EDITOR_BYTES_DEFAULT
+        elif isinstance(each, JsonField):
+            texts += each.max_size or JSON_BYTES_DEFAULT
+    return FormLimits(body=BODY_BYTES_MAX + texts + files, texts=BODY_BYTES_MAX + texts)
