@@ -1,7 +1,8 @@
 r"""From the text of a filter to its tokens, with texts and numbers set apart.
 
-Texts stand in single or double quotes; a quote after a backslash does not end them (the official client writes quotes
-so), and a backslash means nothing else. `//` starts a comment. Pure. Not here: grammar (`parser`).
+Texts stand in single or double quotes. A backslash before a quote, a backslash, `n`, `r` or `t` makes one character of
+both, as the official client writes them; before anything else it stands for itself. `//` starts a comment. Pure. Not
+here: grammar (`parser`).
 """
 
 from __future__ import annotations
@@ -49,15 +50,17 @@ _TOKEN = re.compile(
       (?P<space>[ \t\r\n]+|//[^\n]*)
     | (?P<name>[A-Za-z_@\#][A-Za-z0-9_.:]*)
     | (?P<number>-?[0-9]+(?:\.[0-9]+)?)
-    | (?P<text>'(?:[^']|(?<=\\)')*(?<!\\)'|"(?:[^"]|(?<=\\)")*(?<!\\)")
+    | (?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
     | (?P<operator>\??(?:!=|>=|<=|!~|=|>|<|~))
     | (?P<join>&&|\|\|)
     | (?P<open>\()
     | (?P<close>\))
     | (?P<comma>,)
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
+_ESCAPE = re.compile(r"""\\([\\'"nrt])""")
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def lex(text: str) -> Lexed:
@@ -77,7 +80,7 @@ def lex(text: str) -> Lexed:
 
 def _token(kind: Kind, text: str, literals: list[Literal]) -> Token:
     if kind is Kind.TEXT:
-        value = text[1:-1].replace("\\" + text[0], text[0])
+        value = _ESCAPE.sub(lambda found: _ESCAPED.get(found[1], found[1]), text[1:-1])
         if not _is_unicode(value):
             raise FilterError("a text is not valid Unicode")
         literals.append(value)
