@@ -226,11 +226,10 @@ class Names:
             if known.is_multiple:
                 way = (*way, items(known, way))
             return self.walk(target, (*way, self.record(known, target, way)), rest, modifier)
-        if isinstance(known, RelationField) and rest == ["id"]:
-            modifier = modifier or ("each" if known.is_multiple else "")
-        if modifier == "each":
+        if modifier == "each" or (rest == ["id"] and known.is_multiple):
             way = (*way, items(known, way))
-            return Operand(prefixes(way), lambda chosen: Value(plain(chosen[way])))
+            found = Operand(prefixes(way), lambda chosen: Value(plain(chosen[way])))
+            return lower(found) if modifier == "lower" else found
         if modifier == "length":
             return Operand(prefixes(way), lambda chosen: Value(len(as_list(column(chosen, way, key)))))
         found = Operand(prefixes(way), lambda chosen: stored(known, column(chosen, way, key), rest))

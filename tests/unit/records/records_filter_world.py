@@ -101,16 +101,17 @@ def make_database(schema, rows):
 
 # -- random data ------------------------------------------------------------------------------------------------------
 
-texts = st.sampled_from(["", "a", "A", "b", "ab", "5", "%", "a_b", "\\", "'", "ä"])
-numbers = st.sampled_from([0, 1, 2, 5, -1, 2.5])
+texts = st.sampled_from(["a"] * 4 + ["b"] * 3 + ["", "", "ab", "A", "5", "%", "a_b", "\\", "'", "ä"])
+numbers = st.sampled_from([1, 1, 1, 2, 2, 0, 5, -1, 2.5])
 jsons = st.sampled_from([None, "", "a", 5, 2.5, True, [], ["a", 1], {"a": {"b": 1}}, {"a": [{"b": "x"}]}, {"k": None}])
 IDS = {"usr": ["u1", "u2", "u3"], "pst": ["p1", "p2", "p3"], "grp": ["g1", "g2"]}
 
 
 def value_of(field):
     if isinstance(field, RelationField | SelectField):
-        one = st.sampled_from([*IDS[field.collection_id], "gone"] if isinstance(field, RelationField) else field.values)
-        return st.lists(one, max_size=2, unique=True) if field.is_multiple else st.one_of(st.just(""), one)
+        known = IDS[field.collection_id] if isinstance(field, RelationField) else field.values
+        one = st.sampled_from([*known, *known, "gone"])
+        return st.lists(one, max_size=2, unique=True) if field.is_multiple else st.one_of(one, one, st.just(""))
     if isinstance(field, JsonField):
         return jsons
     if isinstance(field, GeoPointField):
@@ -122,7 +123,10 @@ def value_of(field):
 def records(draw, collection):
     found = []
     owners = draw(st.permutations([*IDS["usr"], ""]))
-    for place, one in enumerate(draw(st.lists(st.sampled_from(IDS[collection.id]), max_size=3, unique=True))):
+    least = draw(st.sampled_from([2, 2, 0]))
+    for place, one in enumerate(
+        draw(st.lists(st.sampled_from(IDS[collection.id]), min_size=least, max_size=3, unique=True))
+    ):
         row = {each.name: draw(value_of(each)) for each in collection.fields} | {"id": one}
         if collection.indexes:
             row["owner"] = owners[place]
@@ -133,7 +137,7 @@ def records(draw, collection):
 @st.composite
 def requests(draw, schema, rows):
     users = schema.find("users")
-    auth = draw(st.sampled_from([None, *rows["users"]]))
+    auth = draw(st.sampled_from([*rows["users"], None]))
     posts = schema.find("posts")
     body = {each.name: draw(value_of(each)) for each in posts.fields if each.name != "id" and draw(st.booleans())}
     return RequestInfo(
@@ -191,8 +195,10 @@ def names(draw, schema, collection, is_client):
         )
     return draw(
         st.sampled_from(
-            ["@request.query.q", "@request.query.r:isset", "@request.headers.x_token:lower", "@request.context"]
-            + ["@request.method", "@year", "@now", "true", "false", "null"]
+            [
+                *("@request.query.q", "@request.query.r:isset", "@request.headers.x_token:lower", "@request.context"),
+                *("@request.method", "@year", "@now", "true", "false", "null"),
+            ]
         )
     )
 
@@ -201,17 +207,34 @@ def quoted(text):
     return "'" + text.replace("'", "\\'") + "'"
 
 
-literals = st.one_of(texts.filter(lambda text: not text.endswith("\\")).map(quoted), numbers.map(str))
+literals = st.one_of(
+    texts.filter(lambda text: not text.endswith("\\")).map(quoted),
+    numbers.map(str),
+    st.sampled_from(["u1", "u2", "p1", "g1", "c"]).map(quoted),
+)
 OPERATORS = ["=", "!=", ">", ">=", "<", "<=", "~", "!~"]
 
 
 @st.composite
 def comparisons(draw, schema, collection, is_client):
     left = draw(names(schema, collection, is_client))
-    right = draw(st.one_of(literals, literals, names(schema, collection, is_client)))
+    right = draw(st.one_of(literals, names(schema, collection, is_client)))
     if draw(st.integers(0, 5)) == 0:
         left, right = right, left
     return f"{left} {draw(st.sampled_from(['', '?']))}{draw(st.sampled_from(OPERATORS))} {right}"
+
+
+@st.composite
+def pairs(draw, schema, collection):
+    """Draw two comparisons about the records that one path leads to: both must hold for the same record."""
+    ways = [(each.name, each.collection_id) for each in collection.fields if isinstance(each, RelationField)]
+    ways += [(f"{e.collection.name}_via_{e.field.name}", e.collection.id) for e in schema.back_relations(collection)]
+    way, target = draw(st.sampled_from(ways))
+    known = {"usr": ["name ?= 'a'", "name ?!= 'b'", "level ?= 1", "level ?> 1", "friends.name ?= 'a'", "id ?!= 'u1'"]}
+    known["pst"] = ["title ?= 'a'", "title != 'b'", "rank ?= 1", "rank ?< 2", "public ?= true", "likers.id ?= 'u1'"]
+    known["grp"] = ["title ?= 'a'", "title != 'b'", "id ?= 'g1'", "owner ?= 'u1'", "owner.name ?= 'a'"]
+    one, other = draw(st.lists(st.sampled_from(known[target]), min_size=2, max_size=2, unique=True))
+    return f"{way}.{one} && {way}.{other}"
 
 
 def filters(schema, collection, is_client, *, most=4):
@@ -220,4 +243,5 @@ def filters(schema, collection, is_client, *, most=4):
             lambda items: "(" + " ".join(f"{text} {join}" for text, join in items).rpartition(" ")[0] + ")"
         )
 
-    return st.recursive(comparisons(schema, collection, is_client), grouped, max_leaves=most)
+    one = comparisons(schema, collection, is_client)
+    return st.recursive(st.one_of(one, one, pairs(schema, collection)), grouped, max_leaves=most)
