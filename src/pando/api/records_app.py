@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from pando.api.http import Receive, Request, Response, Scope, Send, send_response
+from pando.api.http import ClientGone, Receive, Request, Response, Scope, Send, send_response
 from pando.api.records_http import ApiRequest, envelope, read_request
 from pando.errors import InternalError, PandoError
 from pando.log import EventLog
@@ -43,6 +43,8 @@ class RecordsApp:
         """Answer one request."""
         try:
             response = await self.respond(Request(scope, receive))
+        except ClientGone:
+            return
         except Exception as error:
             self._log.emit("request.failed", method=scope["method"], path=scope["path"], error=repr(error))
             await send_response(envelope(InternalError("Something went wrong while processing your request")), send)

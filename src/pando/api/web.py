@@ -27,6 +27,7 @@ from pando.api.cluster import ClusterServices, cluster_routes
 from pando.api.pipeline import PipelineHandler
 from pando.api.prompt import PATHS, PromptPipelines
 from pando.api.records_app import RecordsApp, Router
+from pando.api.records_fetch import NodeFiles
 from pando.api.records_forward import PrimaryForwarder
 from pando.api.records_prompt import PREFIX, PromptRecords
 from pando.api.records_realtime import Realtime
@@ -38,13 +39,14 @@ from pando.clock import SystemClock, random_bytes, system_random
 from pando.log import EventLog, bridge_logger
 from pando.node.http_protocol import SWEEP_S, Gate, bind_gate
 from pando.node.runtime import Runtime
-from pando.node.secret import BATON_LABEL, STREAM_LABEL, derive_key
+from pando.node.secret import BATON_LABEL, FILE_LABEL, STREAM_LABEL, derive_key
 from pando.node.store_client import NodeStoreClient, StoreClientOptions
 from pando.node.tokens import Authenticator
 from pando.node.websocket_protocol import PING_S, bind_limit
 from pando.records.auth.passwords import PasswordWorker
 from pando.records.desk import Desk
 from pando.records.files.cabinet import Cabinet
+from pando.records.files.proofs import FileProofs
 from pando.records.realtime.pump import Commits
 from pando.records.sqlite_engine import SqliteEngine
 from pando.sql.batons import BatonCodec
@@ -216,7 +218,9 @@ class _WebProcess:
     def _records(self, service: SqlService, store: NodeStoreClient) -> RecordsApp:
         self._passwords = PasswordWorker(threads=BCRYPT_THREADS)
         layout = self._runtime.layout
-        self._files = Cabinet(layout.storage, layout.temporary, self._log)
+        proofs = FileProofs(derive_key(self._runtime.secret, FILE_LABEL))
+        fetch = NodeFiles(store, proofs, SystemClock())
+        self._files = Cabinet(layout.storage, layout.temporary, self._log, fetch=fetch, proofs=proofs)
         desk = Desk(
             engine=SqliteEngine(service, DEFAULT_DATABASE),
             clock=SystemClock(),

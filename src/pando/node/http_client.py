@@ -1,14 +1,15 @@
 """One HTTP exchange with another process of Pando: a sibling web process (unix socket) or another node (TCP).
 
-A request body may be a stream; an answer is held whole, within a bound. A connection is used once. Not here: retries,
-proxying for outside clients (`pando.node.front`).
+A request body may be a stream; an answer is held whole, within a bound, or comes piece by piece (`download`). A
+connection is used once. Not here: retries, proxying for outside clients (`pando.node.front`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import httptools
@@ -46,6 +47,11 @@ class Answer:
         self.headers: Headers = []
         self.body = bytearray()
         self.is_complete = False
+        self.has_headers = False
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self.has_headers = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
@@ -76,11 +82,68 @@ async def exchange(
     reader, writer = await _connect(target)
     try:
         async with asyncio.timeout(timeout_s):
-            await _send(writer, _head(target, method, path, headers, body), body)
-            return await _read(reader)
+            head = _head(target, method, path, headers, body)
+            if isinstance(body, bytes):
+                await _send(writer, head, body)
+                return await _read(reader)
+            return await _send_and_read(reader, writer, head, body)
     except (OSError, TimeoutError, httptools.HttpParserError) as error:
         reason = str(error) or "no answer in time"
         raise OutcomeUnknown(f"{target} did not answer ({reason}); it may have done it") from error
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+@dataclass(slots=True)
+class Download:
+    """An answer that is still coming."""
+
+    status: int
+    headers: Headers
+    _answer: Answer
+    _next: Callable[[], Awaitable[None]]
+
+    def header(self, name: bytes) -> bytes:
+        """Give a header's value, empty if it is missing."""
+        return next((value for key, value in self.headers if key == name), b"")
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Give the body in pieces. Raises PrimaryUnavailable if it breaks off."""
+        while True:
+            if self._answer.body:
+                piece = bytes(self._answer.body)
+                self._answer.body.clear()
+                yield piece
+            elif self._answer.is_complete:
+                return
+            else:
+                await self._next()
+
+
+@contextlib.asynccontextmanager
+async def download(target: str, path: str, headers: Headers, *, pause_s: float) -> AsyncIterator[Download]:
+    """GET what may be too large to hold. Raises PrimaryUnavailable, also while the body comes."""
+    reader, writer = await _connect(target)
+    answer = Answer()
+    parser = httptools.HttpResponseParser(answer)
+
+    async def more() -> None:
+        try:
+            async with asyncio.timeout(pause_s):
+                data = await reader.read(_READ_BYTES)
+            if not data:
+                raise ConnectionError("the connection was closed before the answer was complete")
+            parser.feed_data(data)
+        except (OSError, TimeoutError, httptools.HttpParserError) as error:
+            raise PrimaryUnavailable(f"{target} broke off ({error or 'no answer in time'})") from error
+
+    try:
+        await _send(writer, _head(target, "GET", path, headers, b""), b"")
+        while not answer.has_headers:
+            await more()
+        yield Download(parser.get_status_code(), passed_headers(answer.headers), answer, more)
     finally:
         writer.close()
         with contextlib.suppress(OSError):
@@ -126,6 +189,23 @@ async def _send(writer: asyncio.StreamWriter, head: bytes, body: Body) -> None:
             await writer.drain()
     except ConnectionError:
         return  # an answer may be there all the same: reading will tell
+
+
+async def _send_and_read(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes, body: AsyncIterator[bytes]
+) -> tuple[int, Headers, bytes]:
+    """Send a stream while the answer is waited for: one that comes early means that the rest is not wanted."""
+    sending = asyncio.create_task(_send(writer, head, body))
+    reading = asyncio.create_task(_read(reader))
+    try:
+        await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            sending.result()  # raises what broke the stream off
+        return await reading
+    finally:
+        sending.cancel()
+        reading.cancel()
+        await asyncio.gather(sending, reading, return_exceptions=True)
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[int, Headers, bytes]:

@@ -25,6 +25,7 @@ LINK_LABEL: Final = "link"
 SQL_TOKEN_LABEL: Final = "sql token"
 BATON_LABEL: Final = "baton"
 STREAM_LABEL: Final = "event stream"
+FILE_LABEL: Final = "file of a record"
 
 
 def read_or_create_secret(directory: Path, given: str = "", *, fs: FileSystem | None = None) -> str:

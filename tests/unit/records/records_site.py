@@ -134,8 +134,12 @@ class Site:
         }
         sent: list[Any] = []
 
+        received = iter([{"type": "http.request", "body": data, "more_body": False}])
+
         async def receive() -> Any:
-            return {"type": "http.request", "body": data, "more_body": False}
+            for message in received:
+                return message
+            await asyncio.Event().wait()  # the client stays until it has its answer
 
         async def send(message: Any) -> None:
             sent.append(message)

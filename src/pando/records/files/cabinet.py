@@ -19,6 +19,7 @@ from pando.records.app_settings import S3
 from pando.records.files.filing import Filing
 from pando.records.files.local_storage import LocalStorage
 from pando.records.files.names import thumb_key, thumbs_prefix
+from pando.records.files.proofs import FileProofs
 from pando.records.files.s3_storage import S3Settings, open_s3
 from pando.records.files.sizes import ThumbSize
 from pando.records.files.spool import NO_UPLOADS, Spools, Upload, Uploads
@@ -48,7 +49,17 @@ class Place:
 class Cabinet:
     """Keeps files. `directory` is where local ones are, `temporary` where uploads wait, `fetch` for replicas."""
 
-    def __init__(self, directory: Path, temporary: Path, log: EventLog, fetch: Fetch | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        temporary: Path,
+        log: EventLog,
+        *,
+        fetch: Fetch | None = None,
+        proofs: FileProofs | None = None,
+    ) -> None:
+        """`proofs`: how other nodes show that they may have a file of this one."""
+        self.proofs = proofs
         self.spools = Spools(temporary)
         self._log = log
         self._fetch = fetch
