@@ -70,12 +70,14 @@ class App:
         if scope["type"] == "websocket":
             await self._hold(scope, receive, send)
             return
+        path: str = scope["path"]
         if any(name == b"origin" for name, _ in scope["headers"]):
             send = _for_any_origin(send)
-            if scope["method"] == "OPTIONS" and (preflight := preflight_response(scope["headers"])) is not None:
+            status = 204 if path.startswith(RECORDS_PREFIX) else 200  # as PocketBase and sqld answer
+            preflight = preflight_response(scope["headers"], status) if scope["method"] == "OPTIONS" else None
+            if preflight is not None:
                 await send_response(preflight, send)
                 return
-        path: str = scope["path"]
         if path.startswith(SQL_PREFIXES):
             if self.sql is not None:
                 await self.sql(scope, receive, send)
@@ -143,7 +145,7 @@ class App:
 # -- browsers of other origins -----------------------------------------------------------------------------------------
 
 
-def preflight_response(headers: Headers) -> Response | None:
+def preflight_response(headers: Headers, status: int = 200) -> Response | None:
     """Answer a browser that asks whether it may call; None if it asks for something else.
 
     The headers asked for are named back, since `*` does not cover `Authorization` (Fetch standard, CORS-safelisting).
@@ -159,7 +161,7 @@ def preflight_response(headers: Headers) -> Response | None:
         (b"access-control-max-age", b"%d" % PREFLIGHT_S),
         (b"vary", b"access-control-request-headers"),
     ]
-    return Response(200, allowed)
+    return Response(status, allowed)
 
 
 def _for_any_origin(send: Send) -> Send:

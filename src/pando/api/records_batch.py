@@ -28,7 +28,7 @@ from pando.records.files.filing import Filing
 from pando.records.files.spool import Upload
 from pando.records.listing import encode, enriched
 from pando.records.model import Collection
-from pando.records.problems import REQUIRED, ApiError, ValidationFailed, bad_request, forbidden
+from pando.records.problems import REQUIRED, ApiError, Problem, ValidationFailed, bad_request, forbidden
 from pando.records.projection import parse_fields
 from pando.records.record import Record
 from pando.records.transaction_engine import TransactionEngine
@@ -97,7 +97,7 @@ def _read(body: Body, most: int) -> list[_Item]:
     if not items:
         raise ValidationFailed({"requests": REQUIRED})
     if len(items) > most:
-        raise bad_request(f"A batch has {most} requests at most, this one has {len(items)}.")
+        raise ValidationFailed({"requests": Problem("validation_length_too_long", f"{most} requests at most.")})
     by_item: dict[int, list[tuple[str, Upload]]] = {}
     for name, upload in body.files:
         if named := _FILE_PART.fullmatch(name):

@@ -15,29 +15,25 @@ from pando.api.records_app import Route
 from pando.api.records_http import NO_CONTENT, ApiRequest
 from pando.api.records_routes import only_superusers, raw, shaped
 from pando.records import defining
+from pando.records.auth.provider_names import PROVIDER_NAMES
 from pando.records.collections import defaults, wire
 from pando.records.desk import Asking, Desk
-from pando.records.listing import read_page
+from pando.records.listing_collections import list_collections
 from pando.records.model import Collection
 
 
-async def list_(_desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+async def list_(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """GET collections."""
     only_superusers(asking)
-    page = read_page(asked.query)
-    found = sorted(asking.schema.collections, key=_order(asked.query.get("sort", "")))
-    if asked.query.get("sort", "").startswith("-"):
-        found.reverse()
-    shown = [wire.value_of(each) for each in found[page.offset : page.offset + page.size]]
-    total = len(found) if page.counts else -1
-    pages = -(-total // page.size) if page.counts else -1
-    value = {"items": shown, "page": page.number, "perPage": page.size, "totalItems": total, "totalPages": pages}
+    found = await list_collections(desk, asking, asked.query)
+    value = {
+        "items": [wire.value_of(each) for each in found.items],
+        "page": found.page.number,
+        "perPage": found.page.size,
+        "totalItems": found.total,
+        "totalPages": found.pages,
+    }
     return raw(msgspec.json.encode(value), asked.query)
-
-
-def _order(sort: str) -> defining.SortKey:
-    name = sort.lstrip("+-")
-    return lambda each: getattr(each, name if name in {"id", "name", "created", "updated", "type"} else "created")
 
 
 async def view(_desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
@@ -81,6 +77,13 @@ async def scaffolds(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     return raw(msgspec.json.encode(found), asked.query)
 
 
+async def providers(_desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
+    """GET collections/meta/oauth2-providers."""
+    only_superusers(asking)
+    found = [{"name": name, "displayName": shown, "logo": ""} for name, shown in PROVIDER_NAMES.items()]
+    return raw(msgspec.json.encode(found), asked.query)
+
+
 async def import_(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """PUT collections/import."""
     only_superusers(asking)
@@ -107,5 +110,6 @@ COLLECTION_ROUTES: Final[Mapping[str, Route]] = {
     "DELETE collections/*/truncate": truncate,
     "PUT collections/import": import_,
     "GET collections/meta/scaffolds": scaffolds,
+    "GET collections/meta/oauth2-providers": providers,
     "POST collections/meta/dry-run-view": dry_run,
 }

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pando.api.client_ip import client_ip
 from pando.api.http import Response
 from pando.api.records_app import Route
 from pando.api.records_bodies import limits_of, received
@@ -26,6 +27,9 @@ from pando.records.projection import parse_fields
 from pando.records.saving import save_settings
 from pando.records.signing_in import SignedIn, auth_of
 from pando.records.writing import create_record, may_create, may_update, update_record
+
+_PROXY_HEADERS: Final = ("CF-Connecting-IP", "Fly-Client-IP", "X-Forwarded-For")
+"""Headers in which common proxies tell the client's address."""
 
 
 def only_superusers(asking: Asking) -> None:
@@ -145,16 +149,19 @@ async def file_token(_desk: Desk, asking: Asking, _asked: ApiRequest) -> Respons
 # -- settings and health ------------------------------------------------------------------------------------------
 
 
-async def health(_desk: Desk, asking: Asking, _asked: ApiRequest) -> Response:
+async def health(_desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """GET health."""
-    data = {"canBackup": False, "realIP": "", "possibleProxyHeader": ""} if asking.is_superuser else {}
-    return answer({"message": "API is healthy.", "code": 200, "data": data})
+    proxy = asking.known.settings.trusted_proxy
+    headers = (name for name in (*proxy.headers, *_PROXY_HEADERS) if asked.headers.get(name.lower().replace("-", "_")))
+    data = {"canBackup": False, "realIP": client_ip(asked, proxy), "possibleProxyHeader": next(headers, "")}
+    value = {"message": "API is healthy.", "code": 200, "data": data if asking.is_superuser else {}}
+    return raw(msgspec.json.encode(value), asked.query)
 
 
 async def settings(_desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """GET settings."""
     only_superusers(asking)
-    return raw_answer(shown(asking.known.settings))
+    return raw(shown(asking.known.settings), asked.query)
 
 
 async def change_settings(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
@@ -162,7 +169,7 @@ async def change_settings(desk: Desk, asking: Asking, asked: ApiRequest) -> Resp
     only_superusers(asking)
     made = merged(asking.known.settings, await asked.json())
     await save_settings(desk, asking, made)
-    return raw_answer(shown(made))
+    return raw(shown(made), asked.query)
 
 
 RECORD_ROUTES: Final[Mapping[str, Route]] = {
