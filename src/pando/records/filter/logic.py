@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pando.records.filter.dialect import Dialect
-from pando.records.filter.parts import TRUE, Fragment, Join, enclosed, joined, lineage, moved
+from pando.records.filter.parts import TRUE, Fragment, Join, chained, enclosed, joined, lineage, moved
+from pando.records.filter.syntax import JOINS_TOGETHER_MAX, FilterError
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,9 @@ class Scopes:
         if isinstance(logic, Test):
             return self._test(logic, hosted, is_outer)
         if isinstance(logic, Some):
-            return enclosed(joined(" OR ", [self._write(each, hosted, False) for each in logic.items]))
+            return enclosed(chained(" OR ", [self._write(each, hosted, False) for each in logic.items]))
         parts = _connected(_flat(logic), hosted)
-        return enclosed(joined(" AND ", [self._together(each, hosted, is_outer) for each in parts]))
+        return enclosed(chained(" AND ", [self._together(each, hosted, is_outer) for each in parts]))
 
     def tables(self, joins: Iterable[Join]) -> Fragment:
         """Write joins of a FROM that has begun, each with at most one row, or with NULLs where there is none."""
@@ -131,7 +132,7 @@ class Scopes:
             return self._write(items[0], hosted, is_outer)
         uses = [_firsts(joins_of(each)) - hosted for each in items]
         shared = frozenset(join for use in uses for join in use if sum(join in other for other in uses) > 1)
-        condition = joined(" AND ", [self._write(each, hosted | shared, is_outer) for each in items])
+        condition = chained(" AND ", [self._write(each, hosted | shared, is_outer) for each in items])
         joins = _members((join for each in items for join in joins_of(each)), shared)
         return self._exists(joins, condition, frozenset().union(*(_rejects(each) for each in items)), is_outer)
 
@@ -156,6 +157,8 @@ class Scopes:
         return (" FROM ", *self._table(first, to), *rest, *((" WHERE ", *where) if where else ()))
 
     def _rest(self, members: Sequence[Join], to: Mapping[Join, Join], inner: frozenset[Join]) -> Fragment:
+        if len(members) > JOINS_TOGETHER_MAX:
+            raise FilterError(f"more than {JOINS_TOGETHER_MAX} related collections and lists together")
         return joined(
             "",
             (

@@ -6,8 +6,9 @@ it is known under which alias each join is read; so one comparison can be writte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pando.records.filter.slots import Slot
 
@@ -51,6 +52,8 @@ TRUE: Fragment = ("1",)
 FALSE: Fragment = ("0",)
 NULL: Fragment = ("NULL",)
 
+_CHAIN: Final = 32
+
 
 def joined(separator: str, fragments: Iterable[Fragment]) -> Fragment:
     """Put fragments in a row with a text between them."""
@@ -60,6 +63,14 @@ def joined(separator: str, fragments: Iterable[Fragment]) -> Fragment:
             parts.append(separator)
         parts.extend(each)
     return tuple(parts)
+
+
+def chained(separator: str, fragments: Sequence[Fragment]) -> Fragment:
+    """Put conditions in a row with AND or OR between them; many of them in groups, for SQLite bounds the depth."""
+    if len(fragments) <= _CHAIN:
+        return joined(separator, fragments)
+    groups = [fragments[place : place + _CHAIN] for place in range(0, len(fragments), _CHAIN)]
+    return chained(separator, [enclosed(joined(separator, each)) for each in groups])
 
 
 def enclosed(fragment: Fragment) -> Fragment:

@@ -258,28 +258,34 @@ class _Select:
     def template(self) -> _Template:
         """Write all parts and put them together."""
         question = self._question
-        where = [*self._asked_for(), *self._filtered()]
+        logic = self._filtered()
         order = () if question.count else self._order()
         columns = () if question.count else _columns(question)
+        try:
+            where = [*self._asked_for(), *((self._scopes.write(logic),) if logic.items else ())]
+            joins = self._scopes.tables(self._conditions.singles)
+        except FilterError as error:
+            raise self._for_all(error) from error
         parts: Fragment = (
             *(self._overlay() if question.overlay is not None else ()),
             "SELECT ",
             *(("COUNT(*)",) if question.count else joined(", ", [self._rows.column(each) for each in columns])),
             f" FROM {self._table()} AS {self._dialect.name(self._rows.join.alias)}",
-            *self._scopes.tables(self._conditions.singles),
+            *joins,
             *((" WHERE ", *joined(" AND ", where)) if where else ()),
             *((" ORDER BY ", *order) if order else ()),
             *(() if question.count else self._window()),
         )
         sql, slots = _written(parts, self._dialect)
         if len(slots) > SLOTS_MAX or len(sql) > limits.SQL_SIZE_BYTES_MAX:
-            raise self._too_long()
+            raise self._for_all(FilterError("the filter is too long"))
         tables = frozenset(self._context.tables | ({question.collection.name} if question.overlay is None else set()))
         return _Template(sql, slots, columns, tables, self._context.is_volatile, self._shapes.told, question.collection)
 
-    def _too_long(self) -> FilterError | ApiError:
+    def _for_all(self, error: FilterError) -> FilterError | ApiError:
+        """Give the error that is told when filters together go too far."""
         trusts = {each.trust for each, _ in self._filters} | ({Trust.CLIENT} if self._question.sort else set())
-        return _for_whom(FilterError("the filter is too long"), Trust.RULE if trusts == {Trust.RULE} else Trust.CLIENT)
+        return _for_whom(error, Trust.RULE if trusts == {Trust.RULE} else Trust.CLIENT)
 
     def _table(self) -> str:
         name = self._question.collection.name
@@ -313,8 +319,8 @@ class _Select:
             return (*column, " = ", GivenFirstSlot(given))
         return (*column, " IN (SELECT value FROM ", *self._dialect.listed((GivenSlot(given),)), ")")
 
-    def _filtered(self) -> list[Fragment]:
-        """Write the filters as one condition, since they share joins."""
+    def _filtered(self) -> Every:
+        """Translate the filters to one condition, since they share joins."""
         found: list[Logic] = []
         for number, (each, lexed) in enumerate(self._filters):
             most = RULE_COMPARISONS_MAX if each.trust is Trust.RULE else CLIENT_COMPARISONS_MAX
@@ -324,7 +330,7 @@ class _Select:
                 found.append(self._conditions.logic(tree, each.trust, literals.__getitem__))
             except FilterError as error:
                 raise _for_whom(error, each.trust) from error
-        return [self._scopes.write(Every(tuple(found)))] if found else []
+        return Every(tuple(found))
 
     def _order(self) -> Fragment:
         trust = Trust.SUPERUSER if self._question.request.is_superuser else Trust.CLIENT

@@ -27,8 +27,10 @@ CALLS_NESTED_MAX: Final = 3
 """Functions within functions (PocketBase's figure)."""
 ARGUMENTS_MAX: Final = 10
 """Arguments of one function."""
-JOINS_MAX: Final = 50
-"""Tables and lists that one question may join besides its own: SQLite takes 64 tables in one join."""
+JOINS_MAX: Final = 200
+"""Tables and lists that one question may read besides its own, with those of rules that it needs."""
+JOINS_TOGETHER_MAX: Final = 60
+"""Tables and lists in one FROM: SQLite takes 64."""
 RELATIONS_MAX: Final = 6
 """Relations that one path may follow (PocketBase's figure)."""
 
