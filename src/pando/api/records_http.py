@@ -138,8 +138,8 @@ def envelope(error: PandoError) -> Response:
 
 
 def data_of(problems: Problems) -> dict[str, Any]:
-    """Give problems as JSON values."""
-    return {name: _shown(problem) for name, problem in problems.items()}
+    """Give problems as JSON values, keys sorted."""
+    return {name: _shown(problem) for name, problem in sorted(problems.items())}
 
 
 def _shown(problem: Problem | Problems) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def _shown(problem: Problem | Problems) -> dict[str, Any]:
         return data_of(problem)
     shown: dict[str, Any] = {"code": problem.code, "message": sentence(problem.message)}
     if problem.params:
-        shown["params"] = dict(problem.params)
+        shown["params"] = dict(sorted(problem.params.items()))
     return shown
 
 

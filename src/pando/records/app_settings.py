@@ -22,7 +22,7 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     enabled: bool = False
     port: int = 587
-    host: str = ""
+    host: str = "smtp.example.com"
     username: str = ""
     password: str = ""
     auth_method: str = ""
@@ -106,8 +106,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Logs(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What is logged, and how long it is kept in days."""
 
-    max_days: int = 5
     max_data_size: int = 0
+    max_days: int = 5
     min_level: int = 0
     log_ip: bool = msgspec.field(default=True, name="logIP")
     log_auth_id: bool = False

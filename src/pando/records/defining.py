@@ -69,6 +69,8 @@ async def update_collection(desk: Desk, asking: Asking, reference: str, body: ob
     async with desk.engine.transaction() as transaction:
         schema = await load_schema(transaction)
         old = found_in(schema, reference)
+        if isinstance(body, dict) and body.get("id") not in (None, "", old.id):
+            raise bad_request("The id of a collection cannot be changed.")
         draft = bodies.read_change(body, old)
         new = complete(draft, old, schema, desk.random, next_moment(asking, schema))
         previous = await _row_of(transaction, old)

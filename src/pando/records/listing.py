@@ -5,6 +5,7 @@ Not here: the language of filters and sorts (`filter`), what stands beside a rec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,13 +16,18 @@ from pando.records.expanding import expanded
 from pando.records.fields import jsontext
 from pando.records.filter import Filter, Trust
 from pando.records.model import Collection
-from pando.records.problems import not_found
+from pando.records.problems import bad_request, not_found
 from pando.records.record import Record, from_row, from_rows, record_json
 from pando.records.rules import may
 
 PER_PAGE: Final = 30
 PER_PAGE_MAX: Final = 1000
-_TRUE: Final = frozenset({"1", "true", "TRUE", "True", "t", "T"})
+WHOLE_CHARS_MAX: Final = 19
+_WHOLE: Final = re.compile(r"[+-]?[0-9]+")
+_SKIPS: Final = {
+    **dict.fromkeys(("", "0", "f", "F", "false", "FALSE", "False"), False),
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +45,24 @@ class Page:
 
 
 def read_page(query: Mapping[str, str]) -> Page:
-    """Read `page`, `perPage` and `skipTotal`; what cannot be read has its default."""
+    """Read `page`, `perPage` and `skipTotal`; what is out of bounds has its default. Raises ApiError."""
     number, size = _whole(query.get("page", "")), _whole(query.get("perPage", ""))
+    skips = _SKIPS.get(query.get("skipTotal", ""))
+    if skips is None:
+        raise bad_request()
     return Page(
         min(max(1, number), 1 << 40),
         min(size, PER_PAGE_MAX) if size > 0 else PER_PAGE,
-        query.get("skipTotal", "") not in _TRUE,
+        not skips,
     )
 
 
 def _whole(text: str) -> int:
-    return int(text) if text.isascii() and text.lstrip("-").isdigit() and len(text) < 19 else 0
+    if not text:
+        return 0
+    if len(text) > WHOLE_CHARS_MAX or not _WHOLE.fullmatch(text):
+        raise bad_request()
+    return int(text)
 
 
 async def list_records(

@@ -83,15 +83,15 @@ class BoolField(_Fillable, frozen=True, kw_only=True, rename="camel", tag="bool"
 class EmailField(_Fillable, frozen=True, kw_only=True, rename="camel", tag="email"):
     """An e-mail address."""
 
-    except_domains: tuple[str, ...] | None = None
-    only_domains: tuple[str, ...] | None = None
+    except_domains: tuple[str, ...] = ()
+    only_domains: tuple[str, ...] = ()
 
 
 class UrlField(_Fillable, frozen=True, kw_only=True, rename="camel", tag="url"):
     """A URL."""
 
-    except_domains: tuple[str, ...] | None = None
-    only_domains: tuple[str, ...] | None = None
+    except_domains: tuple[str, ...] = ()
+    only_domains: tuple[str, ...] = ()
 
 
 class DateField(_Fillable, frozen=True, kw_only=True, rename="camel", tag="date"):
@@ -129,8 +129,8 @@ class FileField(_Fillable, frozen=True, kw_only=True, rename="camel", tag="file"
 
     max_size: int = 0
     max_select: int = 0
-    mime_types: tuple[str, ...] | None = None
-    thumbs: tuple[str, ...] | None = None
+    mime_types: tuple[str, ...] = ()
+    thumbs: tuple[str, ...] = ()
     protected: bool = False
 
 

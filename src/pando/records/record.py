@@ -16,7 +16,7 @@ from typing import Any, Final
 from pando.records.engine import Value
 from pando.records.fields import FieldValue, casting, jsontext, ops
 from pando.records.fields.ops import AnyOps
-from pando.records.model import SUPERUSERS, Collection, Field, PasswordField
+from pando.records.model import SUPERUSERS, Collection, Field
 
 COLUMN_SETS_MAX: Final = 64
 """Different lists of columns that a collection remembers how to read; rows are read with one or two."""
@@ -203,7 +203,7 @@ def _key(record: Record) -> tuple[str, str]:
 
 
 def _is_secret(collection: Collection, each: Field) -> bool:
-    return isinstance(each, PasswordField) or (collection.is_auth and each.name == "tokenKey")
+    return collection.is_auth and each.name in ("password", "tokenKey")
 
 
 def _member(its: AnyOps, name: str) -> _Member | None:

@@ -50,7 +50,7 @@ def test_a_change_is_merged_object_by_object_and_lists_are_replaced():
             ("batch", "timeout"),
             "validation_min_greater_equal_than_required",
         ),
-        ({"smtp": {"enabled": True}}, ("smtp", "host"), "validation_required"),
+        ({"smtp": {"enabled": True, "host": ""}}, ("smtp", "host"), "validation_required"),
         (
             {"smtp": {"enabled": True, "host": "h", "port": 70000}},
             ("smtp", "port"),

@@ -115,14 +115,10 @@ def _identity(new: Collection, name: str) -> Problem | None:
 def _mfa(new: Collection, options: AuthOptions, mfa: MfaOptions, asked: Asked) -> Found:
     if not mfa.enabled:
         return None
+    if wrong := _needed(mfa.duration, FACTOR_S_MIN, FACTOR_S_MAX):
+        return {"duration": wrong}
     ways = (options.password_auth.enabled, options.oauth2.enabled, options.otp.enabled)
-    return gathered(
-        {
-            "enabled": _TOO_FEW if sum(ways) < 2 else None,
-            "duration": _needed(mfa.duration, FACTOR_S_MIN, FACTOR_S_MAX),
-            "rule": check_rule(new, mfa.rule, asked),
-        }
-    )
+    return {"enabled": _TOO_FEW} if sum(ways) < 2 else gathered({"rule": check_rule(new, mfa.rule, asked)})
 
 
 def _otp(otp: OtpOptions) -> Found:

@@ -21,7 +21,7 @@ from msgspec.structs import replace as replaced
 from pando.records.collections import defaults, providers, shapes
 from pando.records.collections.shapes import BadShape
 from pando.records.model import AuthOptions, Collection, CollectionType, Field
-from pando.records.problems import ApiError, Problem, Problems, ValidationFailed, bad_request
+from pando.records.problems import ApiError, Problem, ValidationFailed, bad_request
 
 Body = Mapping[str, object]
 """A JSON object as it was decoded."""
@@ -138,7 +138,7 @@ def _items(value: object, key: str, most: int) -> Sequence[object]:
 def _indexes(told: Body, before: tuple[str, ...]) -> tuple[str, ...]:
     if "indexes" not in told:
         return before
-    found = shapes.cleaned(_items(told["indexes"] or (), "indexes", INDEXES_MAX))
+    found = shapes.cleaned(_items([] if told["indexes"] is None else told["indexes"], "indexes", INDEXES_MAX))
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         raise BadShape("indexes must be texts")
     return tuple(found)
@@ -153,23 +153,19 @@ def _fields(told: Body, before: tuple[Field, ...]) -> tuple[Field, ...]:
 def read_fields(values: Sequence[object], before: Sequence[Field]) -> tuple[Field, ...]:
     """Read a list of fields; those without an id take that of the field so far with their name and type.
 
-    Raise BadShape, or ValidationFailed for a type that there is not.
+    Of fields with the same id the last counts, in the place of the first. Raise BadShape.
     """
-    unknown: dict[str, Problem | Problems] = {
-        str(place): {"type": _NO_SUCH_TYPE}
-        for place, each in enumerate(values)
-        if isinstance(each, Mapping) and not _is_type(each.get("type"))
-    }
-    if unknown:
-        raise ValidationFailed({"fields": unknown})
-    read = [shapes.field(each) for each in values]
+    read = _unlike([shapes.field(each) for each in values])
     claimed = {each.id for each in read}
     known = {(each.name, each.type): each.id for each in before if each.id not in claimed}
     return tuple(each if each.id else replaced(each, id=known.pop((each.name, each.type), "")) for each in read)
 
 
-def _is_type(value: object) -> bool:
-    return isinstance(value, str) and value in shapes.FIELD_TYPES
+def _unlike(fields: Sequence[Field]) -> list[Field]:
+    found: dict[str, Field] = {}
+    for place, each in enumerate(fields):
+        found[each.id or f"#{place}"] = each
+    return list(found.values())
 
 
 def _auth(told: Body, before: AuthOptions) -> AuthOptions:

@@ -61,7 +61,7 @@ def problems(new: Collection, old: Collection | None, schema: Schema, asked: Ask
         if old is not None and old.system and old.auth is not None:
             found["authRule"] = found["authRule"] or _kept_rule(old.auth.auth_rule, new.auth.auth_rule)
             found["manageRule"] = found["manageRule"] or _kept_rule(old.auth.manage_rule, new.auth.manage_rule)
-    return gathered(found)
+    return gathered(found) or gathered({"indexes": index_checks.check_columns(new)})
 
 
 def index_refused(position: int, message: str) -> ValidationFailed:

@@ -25,9 +25,9 @@ _FLAGS: Final[dict[str, dict[str, object]]] = {
     ID: {"system": True, "required": True, "primary_key": True, "hidden": False},
     PASSWORD: {"system": True, "hidden": True, "required": True},
     TOKEN_KEY: {"system": True, "hidden": True, "required": True},
-    EMAIL: {"system": True},
-    EMAIL_VISIBILITY: {"system": True},
-    VERIFIED: {"system": True},
+    EMAIL: {"system": True, "hidden": False},
+    EMAIL_VISIBILITY: {"system": True, "hidden": False},
+    VERIFIED: {"system": True, "hidden": False},
 }
 """What holds for system fields whatever a body says."""
 
@@ -36,7 +36,7 @@ def complete(draft: Collection, old: Collection | None, schema: Schema, random: 
     """Fill in what goes without saying; `old` is the definition so far, `now` becomes `updated`."""
     taken = {each.id for each in schema.collections if old is None or each.id != old.id}
     own_id = draft.id or (old.id if old else defaults.collection_id(draft.type, draft.name, taken))
-    fields = with_ids(_with_dates(with_system_fields(draft.fields, draft.type, old)))
+    fields = with_ids(_with_dates(with_system_fields(draft.fields, draft.type)))
     named = replace(draft, id=own_id, fields=fields, created=old.created if old else now, updated=now)
     auth = _auth(draft.auth, old, fields, random) if draft.auth is not None else None
     return replace(named, auth=auth, indexes=_indexes(named, old))
@@ -55,30 +55,29 @@ def with_ids(fields: Iterable[Field]) -> tuple[Field, ...]:
     return tuple(found)
 
 
-def with_system_fields(fields: Sequence[Field], kind: CollectionType, old: Collection | None) -> tuple[Field, ...]:
-    """Add the system fields that are missing, each behind the one that comes before it, and set the flags of all."""
-    result = list(fields)
-    place = 0
+def with_system_fields(fields: Sequence[Field], kind: CollectionType) -> tuple[Field, ...]:
+    """Set what holds for system fields, and add those that are missing: the id in front, the others at the end."""
+    found = [*fields]
     for default in defaults.system_fields(kind):
-        at = next((index for index, each in enumerate(result) if each.name == default.name), None)
-        if at is None:
-            at = place
-            result.insert(at, _so_far(default, old, result))
-        result[at] = _flagged(result[at], default)
-        place = at + 1
-    return tuple(result)
+        at = next((place for place, each in enumerate(found) if _is_meant(each, default)), None)
+        if at is not None:
+            found[at] = _flagged(found[at], default)
+            continue
+        is_taken = any(each.id == default.id for each in found)
+        if default.name != ID:
+            found.append(replaced(default, id="") if is_taken else default)
+        elif not is_taken:
+            found.insert(0, default)
+    return tuple(found)
 
 
-def _so_far(default: Field, old: Collection | None, others: Sequence[Field]) -> Field:
-    """Give the old field of that name and type, or the default; with an id of its own."""
-    before = old.field(default.name) if old else None
-    found = before if before is not None and before.type == default.type else default
-    return replaced(found, id="") if any(each.id == found.id for each in others) else found
+def _is_meant(field: Field, default: Field) -> bool:
+    return field.name == default.name and (default.name != ID or field.type == default.type)
 
 
 def _flagged(field: Field, default: Field) -> Field:
     if field.type != default.type:
-        return field
+        return replaced(default, id=field.id or defaults.field_id(field.type, field.name))
     found = replaced(field, **_FLAGS[field.name])
     if isinstance(found, model.TextField) and found.primary_key and not found.pattern:
         return replaced(found, pattern=ID_PATTERN)
@@ -132,5 +131,6 @@ def _indexes(collection: Collection, old: Collection | None) -> tuple[str, ...]:
     found = tuple(indexes.recolumned(indexes.retabled(each, collection.name), renamed) for each in collection.indexes)
     if not collection.is_auth:
         return found
-    needed = zip((TOKEN_KEY, EMAIL), defaults.auth_indexes(collection.id, collection.name), strict=True)
+    own_id = defaults.collection_id(collection.type, collection.name) if old is None else collection.id
+    needed = zip((TOKEN_KEY, EMAIL), defaults.auth_indexes(own_id, collection.name), strict=True)
     return found + tuple(each for column, each in needed if indexes.unique_on(found, column) is None)

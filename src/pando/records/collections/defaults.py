@@ -177,8 +177,9 @@ def scaffolds(random: Random) -> dict[str, Collection]:
     """Make a nameless collection of each type, as forms for new ones; index names have a part made by chance."""
     part = secret(random, 10).lower()
     return {
-        str(kind): replace(blank(kind, "", random, id=part), id="")
-        for kind in (CollectionType.AUTH, CollectionType.BASE, CollectionType.VIEW)
+        str(kind): replace(made, id="", fields=() if made.is_view else made.fields)
+        for kind in (CollectionType.BASE, CollectionType.AUTH, CollectionType.VIEW)
+        for made in [blank(kind, "", random, id=part)]
     }
 
 

@@ -27,7 +27,6 @@ RESERVED_OF_AUTH: Final = frozenset({"passwordConfirm", "oldPassword"})
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_]+")
 _ID_TWICE: Final = Problem("validation_duplicated_field_id", "Another field has this id.")
-_NAME_TWICE: Final = Problem("validation_duplicated_field_name", "Another field has this name.")
 _NO_KEY: Final = Problem("validation_missing_primary_key", 'There must be a primary key "id".')
 _SYSTEM: Final = Problem("validation_must_be_system", "The field must be a system field.")
 _SYSTEM_AND_HIDDEN: Final = Problem("validation_must_be_system_and_hidden", "The field must be a hidden system field.")
@@ -72,10 +71,14 @@ def _check_twice(new: Collection) -> Found:
         if each.id and each.id in ids:
             return {str(place): {"id": _ID_TWICE}}
         if each.name and each.name.lower() in names:
-            return {str(place): {"name": _NAME_TWICE}}
+            return {str(place): {"name": _name_twice(each.name)}}
         ids.add(each.id)
         names.add(each.name.lower())
     return None
+
+
+def _name_twice(name: str) -> Problem:
+    return Problem("validation_duplicated_field_name", f"Another field is called {name}.", {"fieldName": name})
 
 
 def _check_needed(new: Collection) -> Found:
@@ -109,9 +112,10 @@ def _check_system(new: Collection, old: Collection | None) -> Found:
 
 
 def _check_types(new: Collection, old: Collection | None) -> Found:
-    if old is None or new.is_view:
+    if new.is_view:
         return None
-    types = {each.id: each.type for each in old.fields}
+    before = old.fields if old is not None else defaults.system_fields(new.type)
+    types = {each.id: each.type for each in before}
     return gathered(
         {
             str(place): _TYPE_CHANGED
@@ -139,7 +143,7 @@ def _check_each(
     for place, each in enumerate(new.fields):
         own: dict[str, Found] = {"id": _check_id(each), "name": _check_name(each.name)}
         if len(getattr(each, "help", "")) > HELP_CHARS_MAX:
-            own["help"] = field_options.too_long(HELP_CHARS_MAX)
+            own["help"] = _out_of_range(HELP_CHARS_MAX)
         yield place, gathered(own | dict(field_options.check(each, around)))
 
 

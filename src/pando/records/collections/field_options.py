@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pando.records import model
+from pando.records.collections import defaults
 from pando.records.collections.asking import Asked, Found, gathered
 from pando.records.model import Collection, Field
 from pando.records.problems import REQUIRED, Problem
@@ -33,6 +34,8 @@ _BAD_VALUE: Final = Problem(
     "validation_invalid_autogenerate_pattern_value", "What is made from this pattern is not a valid value."
 )
 _SECOND_KEY: Final = Problem("validation_unsupported_composite_pk", "There can be one primary key only.")
+_KEY_NAME: Final = Problem("validation_in_invalid", 'The primary key must be called "id".')
+_NEVER: Final = Problem(REQUIRED.code, "One of onCreate and onUpdate must be on.")
 _NOT_WHOLE: Final = Problem("validation_only_int_constraint", "Must be a whole number.")
 _NO_DOMAIN: Final = Problem("validation_is_domain", "Must be a domain.")
 _RELATION_CHANGED: Final = Problem("validation_field_relation_change", "The target of a relation cannot be changed.")
@@ -62,11 +65,6 @@ def check(field: Field, around: Around) -> Iterator[Key]:
 
 
 # -- common ----------------------------------------------------------------------------------------------------------
-
-
-def too_long(most: int) -> Problem:
-    """Refuse a text for its length."""
-    return Problem("validation_length_too_long", f"The length must be no more than {most}.", {"max": most})
 
 
 def at_least(value: float | None, least: float) -> Found:
@@ -111,7 +109,9 @@ def _text(field: model.TextField, around: Around) -> Iterator[Key]:
     yield "pattern", _pattern(field.pattern, around) or (REQUIRED if field.primary_key and not field.pattern else None)
     yield "autogeneratePattern", _generated(field, around)
     if field.primary_key:
-        yield "primaryKey", _other_key(field, around)
+        if field.name != defaults.ID:
+            yield "name", _KEY_NAME
+        yield "primaryKey", _other_key(around)
         yield "required", None if field.required else REQUIRED
         yield "hidden", _EMPTY if field.hidden else None
 
@@ -123,6 +123,8 @@ def _pattern(pattern: str, around: Around) -> Found:
 def _generated(field: model.TextField, around: Around) -> Found:
     if not field.autogenerate_pattern:
         return None
+    if not around.asked.pattern(field.autogenerate_pattern):
+        return _NO_REGEX
     made = around.asked.generate(field.autogenerate_pattern)
     if made is None:
         return _NO_PATTERN
@@ -130,9 +132,9 @@ def _generated(field: model.TextField, around: Around) -> Found:
     return _BAD_VALUE if usable and not around.asked.takes(field, made) else None
 
 
-def _other_key(field: model.TextField, around: Around) -> Found:
+def _other_key(around: Around) -> Found:
     keys = [each for each in around.collection.fields if isinstance(each, model.TextField) and each.primary_key]
-    return _SECOND_KEY if keys[0] is not field else None
+    return _SECOND_KEY if len(keys) > 1 else None
 
 
 def _domains(field: model.EmailField | model.UrlField, around: Around) -> Iterator[Key]:
@@ -162,33 +164,29 @@ def _password(field: model.PasswordField, around: Around) -> Iterator[Key]:
 def _number(field: model.NumberField, around: Around) -> Iterator[Key]:
     yield "min", _whole(field.min, field)
     wrong = field.min is not None and field.max is not None and field.max < field.min
-    yield "max", _whole(field.max, field) or (_below(field.min) if wrong else None)
+    yield "max", _whole(field.max, field) or (_under(field.min) if wrong else None)
 
 
 def _whole(value: float | None, field: model.NumberField) -> Found:
     return _NOT_WHOLE if field.only_int and value is not None and not float(value).is_integer() else None
 
 
-def _below(least: object) -> Problem:
-    text = f"Must be no less than {least}."
-    return Problem("validation_min_greater_equal_than_required", text, {"threshold": least})
-
-
-def _date(field: model.DateField, around: Around) -> Iterator[Key]:
-    yield "max", _below(field.min) if field.min and field.max and field.max < field.min else None
+def _under(least: float | None) -> Problem:
+    shown = int(least) if least is not None and float(least).is_integer() else least
+    return Problem("validation_min_number_constraint", f"Must be no less than {shown}.", {"min": shown})
 
 
 def _autodate(field: model.AutodateField, around: Around) -> Iterator[Key]:
     if not (field.on_create or field.on_update):
-        yield "onCreate", REQUIRED
-        yield "onUpdate", REQUIRED
+        yield "onCreate", _NEVER
+        yield "onUpdate", _NEVER
 
 
 # -- choices ---------------------------------------------------------------------------------------------------------
 
 
 def _select(field: model.SelectField, around: Around) -> Iterator[Key]:
-    yield "values", (_each(field.values, lambda each: None if each else REQUIRED) if field.values else REQUIRED)
+    yield "values", None if field.values else REQUIRED
     yield "maxSelect", between(field.max_select, 0, max(len(field.values), 1))
 
 
@@ -235,7 +233,6 @@ _CHECKERS: Final[dict[type[Field], Callable[[Any, Around], Iterator[Key]]]] = {
     model.NumberField: _number,
     model.EmailField: _domains,
     model.UrlField: _domains,
-    model.DateField: _date,
     model.AutodateField: _autodate,
     model.SelectField: _select,
     model.RelationField: _relation,

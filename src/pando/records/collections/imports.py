@@ -121,7 +121,7 @@ def _saved(
         if existing is None:
             return complete(bodies.read_new(told, random), None, schema, random, now)
         draft = replace(bodies.read_change(told, existing), id=existing.id)
-    except ValidationFailed as error:
+    except ApiError as error:
         raise failed(str(told.get("name") or told.get("id")), error) from error
     fields = _merged_fields(draft.fields, existing.fields, delete_missing)
     return complete(replace(draft, fields=fields), existing, schema, random, now)
@@ -137,8 +137,7 @@ def _merged_fields(listed: Sequence[Field], existing: Sequence[Field], delete_mi
     ]
     ids = {each.id for each in found}
     kept = [each for each in existing if each.id not in ids and (each.system or not delete_missing)]
-    of_system = [each for each in kept if each.system]
-    return (*of_system, *found, *(each for each in kept if not each.system))
+    return (*found, *kept)
 
 
 def _retargeted(collection: Collection, renumbered: Mapping[str, str]) -> Collection:

@@ -6,7 +6,7 @@ Pure. Not here: expressions inside an index, which only SQLite judges when the i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from pando.records.collections import indexes
@@ -27,11 +27,12 @@ def check(new: Collection, old: Collection | None, others: Sequence[Collection],
     """Name what is wrong with the indexes."""
     if new.is_view:
         return _NOT_FOR_VIEWS if new.indexes else None
-    taken = names(others) | {each.name.lower() for each in (*others, new)} | set(asked.internal_tables)
+    owners = {name: each.name for each in others for name in names([each])}
+    taken = {each.name.lower() for each in (*others, new)} | set(asked.internal_tables)
     parsed: list[Index] = []
     for place, statement in enumerate(new.indexes):
         found = indexes.parse(statement)
-        problem = _check_one(statement, found, new, parsed, taken)
+        problem = _check_one(statement, found, new, parsed, taken) or _check_owner(found, new, owners)
         if problem:
             return {str(place): problem}
         if found is not None:
@@ -56,9 +57,25 @@ def _check_one(
         return _NAME_TWICE
     if index.name.lower() in taken:
         return _NAME_TAKEN
-    if any(each.definition == index.definition for each in before):
-        return _SAME_TWICE
-    return _check_columns(index, {each.name.lower() for each in new.fields})
+    return _SAME_TWICE if any(each.definition == index.definition for each in before) else None
+
+
+def _check_owner(index: Index | None, new: Collection, owners: Mapping[str, str]) -> Problem | None:
+    """Names are unique over all tables; a collection of the same name is told of by its name."""
+    owner = owners.get(index.name.lower()) if index is not None else None
+    if owner is None or owner.lower() == new.name.lower():
+        return None
+    return Problem("validation_existing_index_name", f"The name is in use by {owner}.", {"usedTableName": owner})
+
+
+def check_columns(new: Collection) -> Found:
+    """Name the first index whose columns there are not: what the database would say last of all."""
+    known = {each.name.lower() for each in new.fields}
+    for place, statement in enumerate(new.indexes):
+        found = indexes.parse(statement)
+        if found is not None and (problem := _check_columns(found, known)):
+            return {str(place): problem}
+    return None
 
 
 def _check_columns(index: Index, known: set[str]) -> Problem | None:
@@ -66,7 +83,7 @@ def _check_columns(index: Index, known: set[str]) -> Problem | None:
     if not unknown:
         return None
     text = f"There is no field {unknown[0]}."
-    return Problem("validation_invalid_index_expression", text, {"fieldName": unknown[0]})
+    return Problem("validation_invalid_index_expression", text)
 
 
 def _check_system(new: Collection, old: Collection | None) -> Found:

@@ -62,8 +62,14 @@ def to_bool(raw: object) -> bool:
 
 
 def to_texts(raw: object) -> list[str]:
-    """Read a list of different texts that are not empty: a list, one value, or text that holds a JSON list."""
-    return unique(to_text(each) for each in items_of(raw))
+    """Read a list of different texts that are not empty: a list, one value, or text that holds a JSON list.
+
+    Lists that hold anything but texts, numbers and bools are empty.
+    """
+    items = [*items_of(raw)]
+    if any(isinstance(each, list | tuple | dict) for each in items):
+        return []
+    return unique(to_text(each) for each in items)
 
 
 def items_of(raw: object) -> Iterable[object]:

@@ -164,9 +164,11 @@ class FileOps(ChoiceOps):
     def check_stored(self, value: Choice, stored: Choice) -> Problem | None:
         """Check that each name that is not of a new file is one of those that the record has: `check` comes first."""
         known = set(self.names(stored))
-        if any(isinstance(each, str) and each not in known for each in self.items(value)):
-            return Problem("validation_invalid_file", "Names must be of files that the record has.")
-        return None
+        unknown = [each for each in self.items(value) if isinstance(each, str) and each not in known]
+        if not unknown:
+            return None
+        text = "Names must be of files that the record has."
+        return Problem("validation_invalid_file", text, {"invalidFiles": unknown})
 
     def _check_new(self, file: NewFile) -> Problem | None:
         most = self.field.max_size or FILE_SIZE_BYTES_DEFAULT

@@ -40,7 +40,7 @@ _ZONE: Final = r"(?P<zone>[A-Z]{3,5}|[+-]\d{4})"
 _NAMED: Final = tuple(
     re.compile(pattern, re.ASCII | re.IGNORECASE)
     for pattern in (
-        rf"(?:[A-Z]{{3,9}}, )?(?P<day>\d{{1,2}})[ -]{_MONTH}[ -](?P<year>\d{{4}}|\d\d)(?: {_TIME} {_ZONE})?",
+        rf"(?:[A-Z]{{3,9}}, )?(?P<day>\d\d)[ -]{_MONTH}[ -](?P<year>\d{{4}}|\d\d)(?: {_TIME} {_ZONE})?",
         rf"[A-Z]{{3}} {_MONTH} {{1,2}}(?P<day>\d{{1,2}}) {_TIME}(?: {_ZONE})? (?P<year>\d{{4}})",
     )
 )
@@ -140,6 +140,12 @@ def _zone(text: str) -> timezone:
     return timezone(-offset if text[0] == "-" else offset)
 
 
+def _rfc3339(moment: str) -> str:
+    whole, _, fraction = moment.removesuffix("Z").replace(" ", "T").partition(".")
+    fraction = fraction.rstrip("0")
+    return f"{whole}.{fraction}Z" if fraction else f"{whole}Z"
+
+
 class _MomentOps(FieldOps[str]):
     is_json_plain = True
     zero = ""
@@ -164,7 +170,7 @@ class _MomentOps(FieldOps[str]):
 
 
 class DateOps(_MomentOps):
-    """A moment, or ""."""
+    """A moment, or ""; numbers are none."""
 
     def __init__(self, field: DateField) -> None:
         self.field = field
@@ -173,7 +179,7 @@ class DateOps(_MomentOps):
 
     def normalise(self, raw: object) -> str:
         """Read a moment, "" if that fails."""
-        return parse(raw)
+        return parse(raw) if isinstance(raw, str) else ""
 
     def check(self, value: str) -> Problem | None:
         """Check that it is there and within bounds."""
@@ -181,10 +187,10 @@ class DateOps(_MomentOps):
             return REQUIRED if self.field.required else None
         if self._min and value < self._min:
             code = "validation_min_greater_equal_than_required"
-            return Problem(code, f"Must be {self._min} or later.", {"threshold": self._min})
+            return Problem(code, f"Must be {self._min} or later.", {"threshold": _rfc3339(self._min)})
         if self._max and value > self._max:
             code = "validation_max_less_equal_than_required"
-            return Problem(code, f"Must be {self._max} or earlier.", {"threshold": self._max})
+            return Problem(code, f"Must be {self._max} or earlier.", {"threshold": _rfc3339(self._max)})
         return None
 
 

@@ -89,13 +89,13 @@ class GeoPointOps(FieldOps[GeoPoint]):
         self.field = field
 
     def normalise(self, raw: object) -> GeoPoint:
-        """Read an object or its JSON text. Raises ApiError for anything else."""
+        """Read an object or its JSON text; anything else is 0/0."""
         if isinstance(raw, GeoPoint):
             return raw
         try:
             return _point(jsontext.decode(raw) if isinstance(raw, str) and raw else raw or None)
-        except (jsontext.InvalidJson, TypeError) as error:
-            raise bad_request(f"The value of the field {self.field.name} is not a point.") from error
+        except (jsontext.InvalidJson, TypeError):
+            return GeoPoint()
 
     def check(self, value: GeoPoint) -> Problem | None:
         """Check that it is there if it must be; latitude, then longitude."""

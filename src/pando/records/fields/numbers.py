@@ -6,6 +6,7 @@ Pure. Not here: arithmetic of update bodies (`modifiers`).
 from __future__ import annotations
 
 from math import isfinite
+from typing import Final
 
 from pando.records.engine import Value
 from pando.records.fields import casting, jsontext
@@ -13,6 +14,9 @@ from pando.records.fields.base import FieldOps
 from pando.records.fields.values import Number
 from pando.records.model import BoolField, NumberField
 from pando.records.problems import REQUIRED, Problem
+
+WHOLE_MAX: Final = 2**63
+"""Whole numbers from here on are none to a field that takes only whole ones."""
 
 
 class NumberOps(FieldOps[Number]):
@@ -33,7 +37,7 @@ class NumberOps(FieldOps[Number]):
             return Problem("validation_not_a_number", "The submitted number is not properly formatted.")
         if value == 0:
             return REQUIRED if self.field.required else None  # bounds do not speak of 0, which means: not set
-        if self.field.only_int and not isinstance(value, int) and not value.is_integer():
+        if self.field.only_int and (not float(value).is_integer() or not -WHOLE_MAX <= value < WHOLE_MAX):
             return Problem("validation_only_int_constraint", "Decimal numbers are not allowed.")
         return self._check_bounds(value)
 

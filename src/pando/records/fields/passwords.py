@@ -19,7 +19,8 @@ from pando.records.problems import REQUIRED, Problem
 Password: TypeAlias = str | PlainPassword
 
 PASSWORD_CHARS_DEFAULT: Final = 71
-"""What `max` 0 means: bcrypt takes 72 bytes."""
+"""What `max` 0 means."""
+BCRYPT_BYTES_MAX: Final = 72
 
 
 class PasswordOps(FieldOps[Password]):
@@ -42,13 +43,14 @@ class PasswordOps(FieldOps[Password]):
         """Check that it is there if it must be; length in characters and pattern, of one that is not hashed yet."""
         if isinstance(value, str):
             return REQUIRED if self.field.required and not value else None
+        if len(value.text.encode("utf-8", "replace")) > BCRYPT_BYTES_MAX:
+            return Problem("validation_invalid_value", f"Must be {BCRYPT_BYTES_MAX} bytes at most.")
         length = len(value.text)
         if length < self.field.min:
-            text = f"Must be at least {self.field.min} characters."
-            return Problem("validation_min_text_constraint", text, {"min": self.field.min})
+            return Problem("validation_min_text_constraint", f"Must be at least {self.field.min} characters.")
         most = self.field.max or PASSWORD_CHARS_DEFAULT
         if length > most:
-            return Problem("validation_max_text_constraint", f"Must be {most} characters at most.", {"max": most})
+            return Problem("validation_max_text_constraint", f"Must be {most} characters at most.")
         return check_pattern(self.field.pattern, value.text)
 
     def from_column(self, stored: Value) -> Password:
@@ -61,7 +63,7 @@ class PasswordOps(FieldOps[Password]):
         return value if isinstance(value, str) else ""
 
     def to_json(self, value: Password) -> object:
-        """Give nothing: a hash is never shown, and record JSON leaves the field out."""
+        """Give an empty text: a hash is never shown."""
         return ""
 
     def column_sql(self) -> str:

@@ -156,7 +156,7 @@ def test_ids_that_are_taken_get_the_next_number():
 
 def test_scaffolds_are_blank_collections_of_each_type():
     found = defaults.scaffolds(Random(0))
-    assert list(found) == ["auth", "base", "view"]
+    assert list(found) == ["base", "auth", "view"]
     assert all((each.id, each.name, each.system) == ("", "", False) for each in found.values())
     assert [each.name for each in found["auth"].fields] == [
         *("id", "password", "tokenKey", "email", "emailVisibility", "verified")

@@ -85,10 +85,10 @@ def test_new_collections_are_made_and_others_stay():
 def test_fields_that_are_not_listed_stay_unless_they_are_to_go():
     db = started({"name": "posts", "fields": [text("a"), text("b")]})
     after = carry_out(db, listed({"name": "posts", "fields": [text("c")]}))
-    assert [each.name for each in after.find("posts").fields] == ["id", "c", "a", "b"]
+    assert [each.name for each in after.find("posts").fields] == ["c", "id", "a", "b"]
     everything = [export(each) for each in after.collections if each.name != "posts"]
     after = carry_out(db, listed({"name": "posts", "fields": [text("c")]}, *everything, deleteMissing=True))
-    assert [each.name for each in after.find("posts").fields] == ["id", "c"]
+    assert [each.name for each in after.find("posts").fields] == ["c", "id"]
 
 
 def test_system_fields_and_collections_always_stay():
@@ -101,7 +101,7 @@ def test_system_fields_and_collections_always_stay():
         return [each.name for each in schema.find(collection).fields]
 
     assert {each.name for each in after.collections} == {each.name for each in before.collections}
-    assert names(after, "_otps") == [*names(before, "_otps"), "more"]
+    assert names(after, "_otps") == ["more", *names(before, "_otps")]
     assert names(after, "users") == names(before, "users")[:6]
 
 

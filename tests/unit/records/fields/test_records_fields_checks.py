@@ -81,7 +81,9 @@ SOME_FILE = NewFile("a.png", 10, "image/png")
         (SEVERAL, '["a","b"]', ["a", "b"]),
         (SEVERAL, "[a", ["[a"]),
         (SEVERAL, "[1,2]", ["[1,2]"]),
-        (SEVERAL, [1, True, None, {}], ["1", "true"]),
+        (SEVERAL, [1, True, None], ["1", "true"]),
+        (SEVERAL, [1, True, {}], []),
+        (SEVERAL, ["a", ["b"]], []),
         (SEVERAL, "", []),
         (RelationField(max_select=2), ["x", "y", "x"], ["x", "y"]),
         (RelationField(), "x", "x"),
@@ -120,10 +122,8 @@ def test_what_a_caller_sends_becomes_a_value(field, raw, expected):
 
 
 @pytest.mark.parametrize("raw", ["text", "{", "[1,2]", [1, 2], 5, True, {"lon": "1"}, {"lat": True}, {"lon": [1]}])
-def test_what_is_no_point_is_refused(raw):
-    with pytest.raises(ApiError) as caught:
-        ops(GeoPointField(name="at")).normalise(raw)
-    assert caught.value.status == 400
+def test_what_is_no_point_is_nowhere(raw):
+    assert ops(GeoPointField(name="at")).normalise(raw) == GeoPoint()
 
 
 def test_what_json_cannot_say_is_refused():
@@ -196,7 +196,8 @@ ID = TextField(name="id", primary_key=True, pattern="", max=100)
         (NumberField(), float("inf"), "not_a_number"),
         (NumberField(only_int=True), 1.5, "only_int_constraint"),
         (NumberField(only_int=True), 2, ""),
-        (NumberField(only_int=True), 1e30, ""),
+        (NumberField(only_int=True), 1e18, ""),
+        (NumberField(only_int=True), 1e30, "only_int_constraint"),
         (NumberField(min=5), 4.9, "min_number_constraint"),
         (NumberField(min=5), 5, ""),
         (NumberField(min=5), 0, ""),
@@ -256,7 +257,7 @@ def test_problems_name_the_bound():
     assert ops(TextField(min=3)).check("a").params == {"min": 3}
     assert ops(NumberField(max=2.5)).check(3).params == {"max": 2.5}
     assert ops(DateField(min="2024-01-01")).check("2023-01-01 00:00:00.000Z").params == {
-        "threshold": "2024-01-01 00:00:00.000Z"
+        "threshold": "2024-01-01T00:00:00Z"
     }
 
 

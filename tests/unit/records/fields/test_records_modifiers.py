@@ -165,11 +165,6 @@ def test_rules_see_results_under_the_names_of_fields():
     }
 
 
-def test_a_wrong_document_is_refused():
-    with pytest.raises(ApiError):
-        values({"at": "nonsense"})
-
-
 # -- SQL --------------------------------------------------------------------------------------------------------------
 
 
