@@ -153,9 +153,9 @@ async def delete_collection(desk: Desk, asking: Asking, reference: str) -> Colle
         await _touch(transaction, next_moment(asking, schema))
         left = Schema(tuple([each for each in schema.collections if each.id != old.id]))
         await refresh_views(transaction, left, desk.random)
-
-
     return old
+
+
 async def truncate_collection(desk: Desk, asking: Asking, reference: str, filing: Filing) -> None:
     """Delete all records of a collection with what refers to them. Raises ApiError."""
     collection = asking.collection(reference)
