@@ -118,7 +118,9 @@ class Site:
     async def _ask(self, method: str, path: str, body: Any, token: str, headers: dict[str, str]) -> Answer:
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         way, _, query = f"/api/{path}".partition("?")
-        pairs = [(b"host", b"localhost"), (b"content-length", str(len(data)).encode())]
+        pairs = [(b"host", b"localhost")]
+        if "content-length" not in headers:
+            pairs.append((b"content-length", str(len(data)).encode()))
         if not isinstance(body, bytes) and "content-type" not in headers:
             pairs.append((b"content-type", b"application/json"))
         if token:

@@ -135,9 +135,13 @@ class Cabinet:
         except PandoError as error:
             self._log.emit("files.not_removed", key=collection_id, error=error.message)
 
+    async def settle(self) -> None:
+        """Return when nothing is being cleared away any more."""
+        await asyncio.gather(*self._clearing, return_exceptions=True)
+
     async def close(self) -> None:
         """Finish what is being cleared away, and give back what is held."""
-        await asyncio.gather(*self._clearing, return_exceptions=True)
+        await self.settle()
         places = [self._local, *self._former, *([self._bucket[1]] if self._bucket else [])]
         for place in places:
             await place.thumbs.close()
