@@ -58,6 +58,8 @@ async def of_changed(
         draft.values["password"] = stored.get("password")
     if not is_manager:
         found |= {name: _MISMATCH for name in ("email", "verified") if _differs(name, stored, draft)}
+        if "email" in draft.changed and not asking.viewer.sees_email_of(stored):
+            found["email"] = _MISMATCH  # also for the right one: nobody finds out an address by guessing
     if is_new_password or _differs("email", stored, draft):
         draft.values["tokenKey"] = random_text(desk.random, TOKEN_KEY_CHARS)
         draft.changed.append("tokenKey")

@@ -54,7 +54,10 @@ async def with_password(desk: Desk, asking: Asking, collection: Collection, body
     hashed = None if record is None else record.text("password")
     if not await desk.passwords.check(password, hashed, _cost(collection)) or record is None:
         raise ApiError(400, "Failed to authenticate.")
-    return await _admit(desk, asking.within("password"), options, record)
+    asking = asking.within("password")
+    if options.mfa.enabled and await holds(desk, asking, collection, options.mfa.rule, record.id):
+        raise forbidden("The collection asks for a second factor, which cannot be given here yet.")
+    return await _admit(desk, asking, options, record)
 
 
 async def refresh(desk: Desk, asking: Asking, collection: Collection, token: str) -> SignedIn:
@@ -67,9 +70,8 @@ async def refresh(desk: Desk, asking: Asking, collection: Collection, token: str
         raise forbidden("The authorized record model is from another collection.")
     token = token[7:] if token[:7].lower() == "bearer " else token
     claims = desk.tokens.read(token)
-    if claims is None or claims.refreshable is not True:
-        return SignedIn(record, token)
-    return await _admit(desk, asking, options, record)
+    signed_in = await _admit(desk, asking, options, record)
+    return signed_in if claims is not None and claims.refreshable is True else SignedIn(record, token)
 
 
 async def impersonate(desk: Desk, asking: Asking, collection: Collection, id: str, duration_s: int) -> SignedIn:

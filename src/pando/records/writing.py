@@ -18,10 +18,10 @@ from pando.records.bodies import Draft, draft_of, shown_body
 from pando.records.collections import indexes
 from pando.records.collections.sql_tokens import quote
 from pando.records.desk import Asking, Desk, columns_of
-from pando.records.engine import Reads, Statement, Value
+from pando.records.engine import Reads, Row, Statement, Value
 from pando.records.fields import FieldValue, jsontext, ops
 from pando.records.fields.choices import Choice, FileOps
-from pando.records.fields.modifiers import Assignment, Change, assignment
+from pando.records.fields.modifiers import Assignment, Change, assignment, has_modifiers
 from pando.records.files.filing import Filing, file_fields
 from pando.records.filter import Filter, Trust
 from pando.records.listing import find_visible_row
@@ -33,6 +33,7 @@ from pando.records.rules import holds, may
 TRIES_MAX: Final = 10
 """How often an update is done again because another one came in between; each time another one has succeeded."""
 NOT_UNIQUE: Final = Problem("validation_not_unique", "Value must be unique.")
+_BODY: Final = "@request.body."
 _FAILED_COLUMNS = re.compile(r"UNIQUE constraint failed: ([^()]+)$")
 _FAILED_INDEX = re.compile(r"UNIQUE constraint failed: index '(.+)'$")
 
@@ -63,14 +64,14 @@ async def create_record(
     if collection.is_auth:
         problems |= await auth_checks.of_new(desk, asking, collection, body, draft, is_manager=is_manager)
     if problems:
-        raise ValidationFailed(problems, "Failed to create record.")
+        raise ValidationFailed(_told(asking, collection, problems), "Failed to create record.")
     values = await auth_checks.hashed(desk, collection, draft.values)
     statement = insert_statement(collection, values)
     await _store_files(collection, values, str(values["id"]), filing)
     try:
         await desk.engine.write([statement])
     except SqlError as error:
-        raise _refused(error, collection, "Failed to create record.") from error
+        raise _refused(error, asking, collection, "Failed to create record.") from error
     return Record(collection, _as_stored(collection, values))
 
 
@@ -120,32 +121,54 @@ async def update_record(
 async def _try_update(
     desk: Desk, asking: Asking, collection: Collection, rule: str, id: str, body: Mapping[str, Any], filing: Filing
 ) -> Record | None:
-    blank = draft_of(collection, body, asking=asking, stored=None, random=desk.random)
-    early = asking.within(asking.info.context, body=shown_body(collection, body, blank))
     columns = columns_of(collection)
-    row = await find_visible_row(desk, early, collection, id, rule)
+    found = await _find_and_draft(desk, asking, collection, rule, id, body)
+    if found is None:
+        return None
+    row, draft = found
     stored = from_row(collection, columns, row)
-    draft = draft_of(collection, body, asking=asking, stored=stored, random=desk.random)
     asking = asking.within(asking.info.context, body=shown_body(collection, body, draft))
     is_manager = await _manages(desk, asking, collection, draft, stored)
     problems = await _problems(desk, asking, draft, collection, stored)
     if collection.is_auth:
         problems |= await auth_checks.of_changed(desk, asking, stored, body, draft, is_manager=is_manager)
     if problems:
-        raise ValidationFailed(problems, "Failed to update record.")
+        raise ValidationFailed(_told(asking, collection, problems), "Failed to update record.")
     values = await auth_checks.hashed(desk, collection, draft.values)
     assignments = [
-        assignment(_change_of(collection, name, draft, values), row[columns.index(name)])
+        assignment(_change_of(collection, name, draft, values, rule), row[columns.index(name)])
         for name in draft.changed
         if values[name] != stored.get(name) or _is_delta(draft, name)
     ]
     if not assignments:
         return stored
     await _store_files(collection, values, stored.id, filing)
-    changed = await _write_change(desk, collection, stored, assignments)
+    changed = await _write_change(desk, asking, stored, assignments)
     if changed is not None and any(isinstance(collection.by_name[name], FileField) for name in draft.changed):
         filing.dropped(stored, kept=changed)
     return changed
+
+
+async def _find_and_draft(
+    desk: Desk, asking: Asking, collection: Collection, rule: str, id: str, body: Mapping[str, Any]
+) -> tuple[Row, Draft] | None:
+    """Read the record that the rule holds for, and put the body onto it; None if it changed in between.
+
+    The rule sees in `@request.body` what the body comes to, which with modifiers is known only once the record is read.
+    """
+    columns = columns_of(collection)
+    blank = draft_of(collection, body, asking=asking, stored=None, random=desk.random)  # raises alike for all ids
+    if not rule or not has_modifiers(collection, body):
+        early = asking.within(asking.info.context, body=shown_body(collection, body, blank))
+        row = await find_visible_row(desk, early, collection, id, rule)
+        stored = from_row(collection, columns, row)
+        return row, draft_of(collection, body, asking=asking, stored=stored, random=desk.random)
+    before = await find_visible_row(desk, asking, collection, id, "")
+    stored = from_row(collection, columns, before)
+    draft = draft_of(collection, body, asking=asking, stored=stored, random=desk.random)
+    asking = asking.within(asking.info.context, body=shown_body(collection, body, draft))
+    row = await find_visible_row(desk, asking, collection, id, rule)
+    return (row, draft) if row == before else None
 
 
 def _is_delta(draft: Draft, name: str) -> bool:
@@ -153,20 +176,21 @@ def _is_delta(draft: Draft, name: str) -> bool:
     return change is not None and bool(change.delta)
 
 
-def _change_of(collection: Collection, name: str, draft: Draft, values: Mapping[str, FieldValue]) -> Change:
+def _change_of(collection: Collection, name: str, draft: Draft, values: Mapping[str, FieldValue], rule: str) -> Change:
     """Say how a column changes: as the body told, unless the server has made another value of it since."""
     told = draft.changes.get(name)
     known = collection.by_name[name]
     if told is None or told.value is not values[name]:
         return Change(known, values[name])
+    if told.delta is not None and _BODY in rule:
+        return replace(told, delta=None, needs_stored=True)  # the rule was asked about this sum and no other
     # Which files are not named any more is known only if those that were read are those that are replaced.
     return replace(told, needs_stored=True) if isinstance(known, FileField) else told
 
 
-async def _write_change(
-    desk: Desk, collection: Collection, stored: Record, assignments: Sequence[Assignment]
-) -> Record | None:
+async def _write_change(desk: Desk, asking: Asking, stored: Record, assignments: Sequence[Assignment]) -> Record | None:
     """Run the UPDATE; None if the record is there but another change came in between."""
+    collection = stored.collection
     columns = columns_of(collection)
     names = ", ".join(quote(name) for name in columns)
     parts = ", ".join(each.sql for each in assignments)
@@ -177,7 +201,7 @@ async def _write_change(
     try:
         written = await desk.engine.write([Statement(sql, (*args, stored.id, *guard_args))])
     except SqlError as error:
-        raise _refused(error, collection, "Failed to update record.") from error
+        raise _refused(error, asking, collection, "Failed to update record.") from error
     if written[0].rows:
         return from_row(collection, columns, written[0].rows[0])
     if guards:
@@ -212,10 +236,8 @@ async def _manages(desk: Desk, asking: Asking, collection: Collection, draft: Dr
     if asking.is_superuser:
         return True
     rule = None if collection.auth is None else collection.auth.manage_rule
-    if rule is None or asking.auth is None:
+    if rule is None or not rule.strip() or asking.auth is None:
         return False
-    if not rule.strip():
-        return True
     if stored is None:
         return await _would_hold(desk, asking, collection, rule, draft.values)
     return await holds(desk, asking, collection, rule, stored.id)
@@ -263,12 +285,22 @@ async def _missing(reads: Reads, asking: Asking, relation: RelationField, value:
     return None
 
 
-def _refused(error: SqlError, collection: Collection, message: str) -> ApiError:
+def _told(asking: Asking, collection: Collection, problems: Problems) -> Problems:
+    """Leave out hidden fields, whose names only superusers know; everybody sends the password of an auth record."""
+    known = {} if asking.is_superuser else collection.by_name
+    return {
+        name: each
+        for name, each in problems.items()
+        if name not in known or not known[name].hidden or (collection.is_auth and name == "password")
+    }
+
+
+def _refused(error: SqlError, asking: Asking, collection: Collection, message: str) -> ApiError:
     """Tell by field what a unique index refused."""
     names = _not_unique(error.message, collection)
     if not names:
         return bad_request(message)
-    return ValidationFailed(dict.fromkeys(names, NOT_UNIQUE), message)
+    return ValidationFailed(_told(asking, collection, dict.fromkeys(names, NOT_UNIQUE)), message)
 
 
 def _not_unique(message: str, collection: Collection) -> Sequence[str]:

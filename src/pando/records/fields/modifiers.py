@@ -88,6 +88,12 @@ def read_key(collection: Collection, key: str) -> tuple[Field, Modifier] | None:
     return None
 
 
+def has_modifiers(collection: Collection, body: Mapping[str, object]) -> bool:
+    """Tell whether what comes of a body depends on what is stored, or on chance."""
+    read = (read_key(collection, key) for key in body)
+    return any(each is not None and each[1] is not Modifier.SET for each in read)
+
+
 def interpret(
     collection: Collection, body: Mapping[str, object], stored: Mapping[str, FieldValue] | None, random: Random
 ) -> dict[str, Change]:
