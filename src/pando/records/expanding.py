@@ -1,7 +1,9 @@
 """Puts related records beside records: `expand=author,comments_via_post.user`.
 
 Each level is one query per relation for all records together. The target's view rule decides for each record; what a
-caller may not see, and what does not exist, is silently not there. Not here: the records themselves (`listing`).
+caller may not see, and what does not exist, is silently not there. A path that leads nowhere (no such relation, or none
+of the target's records may be viewed) adds nothing, not even its beginning, if there is a record from which it would go
+on; one that can be followed adds an `expand`, be it empty. Not here: the records themselves (`listing`).
 """
 
 from __future__ import annotations
@@ -48,22 +50,26 @@ async def expanded(
     desk: Desk, asking: Asking, collection: Collection, records: list[Record], text: str
 ) -> list[Record]:
     """Give the records with what `text` names beside them."""
-    return await _expand(desk, asking.within("expand"), collection, records, read_paths(text))
+    return await _expand(desk, asking.within("expand"), collection, records, read_paths(text)) or records
 
 
 async def _expand(
     desk: Desk, asking: Asking, collection: Collection, records: list[Record], branch: _Branch
-) -> list[Record]:
-    beside: list[dict[str, Record | Sequence[Record]]] = [dict(record.expand) for record in records]
+) -> list[Record] | None:
+    """The same; None if none of the paths can be followed."""
+    beside: list[dict[str, Record | Sequence[Record]]] = [dict(record.expand or {}) for record in records]
+    is_followed = False
     for name, below in branch.names.items():
         found = collection.field(name)
         if isinstance(found, RelationField):
             if found.hidden and not asking.is_superuser:
                 continue
-            await _forward(desk, asking, records, beside, found, below)
+            is_followed |= await _forward(desk, asking, records, beside, found, below)
         elif _VIA in name:
-            await _back(desk, asking, collection, records, beside, name, below)
-    return [record.with_expand(others) if others else record for record, others in zip(records, beside, strict=True)]
+            is_followed |= await _back(desk, asking, collection, records, beside, name, below)
+    if not is_followed:
+        return None
+    return [record.with_expand(others) for record, others in zip(records, beside, strict=True)]
 
 
 async def _forward(
@@ -73,17 +79,22 @@ async def _forward(
     beside: list[dict[str, Record | Sequence[Record]]],
     relation: RelationField,
     below: _Branch,
-) -> None:
+) -> bool:
+    """Put beside each record those that it refers to; False if the path cannot be followed."""
     target = asking.schema.find(relation.collection_id)
     if target is None:
-        return
+        return False
     wanted = {id for record in records for id in record.texts(relation.name)}
-    found = {each.id: each for each in await _visible(desk, asking, target, "id", wanted, below)}
+    visible = await _visible(desk, asking, target, "id", wanted, below)
+    if visible is None:
+        return False
+    found = {each.id: each for each in visible}
     for record, others in zip(records, beside, strict=True):
         ids = record.texts(relation.name)
         here = [found[id] for id in ids if id in found]
         if here:
             others[relation.name] = here if relation.is_multiple else here[0]
+    return True
 
 
 async def _back(
@@ -94,16 +105,19 @@ async def _back(
     beside: list[dict[str, Record | Sequence[Record]]],
     name: str,
     below: _Branch,
-) -> None:
+) -> bool:
+    """Put beside each record those that refer to it; False if the path cannot be followed."""
     source_name, _, field_name = name.partition(_VIA)
     source = asking.schema.find(source_name)
     relation = None if source is None else source.field(field_name)
     if source is None or not isinstance(relation, RelationField) or relation.collection_id != collection.id:
-        return
+        return False
     if relation.hidden and not asking.is_superuser:
-        return
+        return False
     is_one = not relation.is_multiple and indexes.unique_on(source.indexes, relation.name) is not None
     found = await _visible(desk, asking, source, relation.name, {record.id for record in records}, below)
+    if found is None:
+        return False
     by_parent: dict[str, list[Record]] = {}
     for each in found:
         for parent in each.texts(relation.name):
@@ -114,15 +128,19 @@ async def _back(
         here = by_parent.get(record.id)
         if here:
             others[name] = here[0] if is_one else here
+    return True
 
 
 async def _visible(
     desk: Desk, asking: Asking, target: Collection, column: str, ids: Iterable[str], below: _Branch
-) -> list[Record]:
-    """Read those records of a collection whose column names one of the ids, and which the caller may view."""
+) -> list[Record] | None:
+    """Read those records of a collection whose column names one of the ids, and which the caller may view.
+
+    None if none may ever be viewed, or if there are some and the paths that go on from them cannot be followed.
+    """
     rule = target.rules.view
     if rule is None and not asking.is_superuser:
-        return []
+        return None
     filters = (Filter(rule, Trust.RULE),) if rule and rule.strip() and not asking.is_superuser else ()
     found: list[Record] = []
     wanted = sorted(ids)
@@ -131,6 +149,4 @@ async def _visible(
         which: dict[str, Any] = {"ids": some} if column == "id" else {"referring": Referring(column, some)}
         columns, rows = await desk.ask(asking, target, columns=columns_of(target), filters=filters, **which)
         found += from_rows(target, columns, rows)
-    if below.names and found:
-        found = await _expand(desk, asking, target, found, below)
-    return found
+    return await _expand(desk, asking, target, found, below) if below.names and found else found

@@ -10,7 +10,7 @@ Pure. Not here: reading rows (`pando.records.listing`), finding out who manages 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pando.records.engine import Value
@@ -26,11 +26,14 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record. `values` has those fields that were read, in canonical form (DESIGN.md, Contracts)."""
+    """One record. `values` has those fields that were read, in canonical form (DESIGN.md, Contracts).
+
+    `expand` is what stands beside it; None if nothing was asked for that could be followed.
+    """
 
     collection: Collection
     values: Mapping[str, FieldValue]
-    expand: Mapping[str, Record | Sequence[Record]] = field(default_factory=dict)
+    expand: Mapping[str, Record | Sequence[Record]] | None = None
 
     @property
     def id(self) -> str:
@@ -222,7 +225,7 @@ def _email_json(record: Record, viewer: Viewer) -> object:
 
 
 def _expand_json(record: Record, viewer: Viewer) -> object:
-    if not record.expand:
+    if record.expand is None:
         return _ABSENT
     return {
         name: record_json(each, viewer) if isinstance(each, Record) else [record_json(one, viewer) for one in each]

@@ -216,7 +216,20 @@ def test_relations_are_expanded_both_ways(library):
     back = site("GET", f"collections/authors/records/{ann['id']}?expand=books_via_author.others").json
     assert back["expand"]["books_via_author"][0]["title"] == "First"
     assert len(back["expand"]["books_via_author"][0]["expand"]["others"]) == 2
-    assert "expand" not in site("GET", f"collections/authors/records/{bob['id']}?expand=books_via_author").json
+    assert site("GET", f"collections/authors/records/{bob['id']}?expand=books_via_author").json["expand"] == {}
+
+
+def test_paths_that_lead_nowhere_are_not_expanded(library):
+    site, _, bob, book = library
+
+    def beside(expand, record=book, collection="books"):
+        return site("GET", f"collections/{collection}/records/{record['id']}?expand={expand}").json.get("expand")
+
+    assert beside("nowhere,title,books_via_author") is None
+    assert beside("author.nowhere") is None
+    assert [*beside("author.nowhere,others")] == ["others"]
+    assert [*beside("author.nowhere,author.books_via_author")] == ["author"]
+    assert beside("books_via_author.nowhere", bob, "authors") == {}  # there is no record from which to go on
 
 
 def test_what_a_caller_may_not_view_is_not_expanded(library):
