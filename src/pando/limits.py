@@ -127,6 +127,18 @@ CHANGES_BATCH_MAX = 500
 """Changes that are read from the feed at once."""
 CHANGES_BATCH_BYTES_MAX = 4 * MIB
 """Old and new rows of these; a single larger change is read alone, in pieces of this size."""
+FEED_KEPT_S = 24 * 3600
+"""How long changes are kept in the feed at least; a stream that was away for longer begins anew."""
+FEED_CHANGES_MAX = 1_000_000
+"""Changes that are kept in the feed, however new they are, or whoever needs them."""
+FEED_READERS_MAX = 64
+"""Readers of the plain feed in one web process; each has a batch in memory."""
+CLAIM_WAIT_S = 20.0
+"""How long a member of a consumer group may wait for changes in one request."""
+CONSUMER_LEASE_S_MAX = 12 * 3600
+"""How long a member may have a change before it goes to others."""
+CONSUMER_GROUPS_MAX = 1000
+"""Consumer groups of a database."""
 CONSUMER_IN_FLIGHT_MAX = 1000
 """Events that the members of one consumer group have and did not acknowledge: bounds the group's row."""
 CONSUMER_NAME_CHARS_MAX = 128

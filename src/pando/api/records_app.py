@@ -120,6 +120,8 @@ def _masks(segments: tuple[str, ...]) -> list[tuple[str, ...]]:
     """Give the patterns that a path may have, the more literal first."""
     count = len(segments)
     found = [(segments[0], "*", *segments[2:])]
+    if count >= 3:
+        found.append((*segments[:2], "*", *segments[3:]))
     if count >= 4:
         found.append((segments[0], "*", segments[2], "*", *segments[4:]))
     if count == 4:

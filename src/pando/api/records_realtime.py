@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from pando.api.client_ip import client_ip
-from pando.api.http import Receive, Response
+from pando.api.http import Receive, Request, Response
 from pando.api.records_app import Route
 from pando.api.records_http import NO_CONTENT, SECURITY, ApiRequest, read_object
 from pando.api.stream_forwarder import Distance, Hop, StreamForwarder
 from pando.clock import Clock
 from pando.errors import NotReady
+from pando.node.http_protocol import CUT
 from pando.records.desk import Asking, Desk
 from pando.records.problems import not_found
 from pando.records.realtime.client_ids import RANDOM_BYTES, make_client_id, parse_client_id, split_event_id
@@ -33,6 +34,8 @@ BODY_BYTES_MAX: Final = 8 << 20
 """Of a subscription request: all the topics that one may have, written out."""
 SEND_BYTES: Final = 64 * 1024
 """Given to the connection at once; the rest waits until it has room."""
+CUT_S: Final = 5.0
+"""After the end of a stream: by then its client has read the rest, or is cut off."""
 _TRIES: Final = 5
 """How often the record of a request is read when changes come in between."""
 
@@ -93,15 +96,15 @@ class Realtime:
             raise NotReady("the process is being stopped; try again")
         place = await self._place_of(asked)
         self._start(asking)
-        ready = asyncio.Event()
-        client = self._registry.connect(
+        connection = _Connection(asked.request)
+        client = connection.client = self._registry.connect(
             make_client_id(self._forwarder.node, self._forwarder.index, self._random_bytes(RANDOM_BYTES)),
             client_ip(asked, asking.known.settings.trusted_proxy),
             self._clock.monotonic(),
-            ready.set,
+            connection.wake,
             place=place,
         )
-        return Response(200, headers, stream=self._events(client, ready, asked.request.receive))
+        return Response(200, headers, stream=self._events(client, connection))
 
     async def subscribe(self, _desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
         """POST realtime."""
@@ -162,14 +165,14 @@ class Realtime:
         self._task = asyncio.get_running_loop().create_task(self._pump.run())
         self._task.add_done_callback(self._on_ended)
 
-    async def _events(self, client: Client, ready: asyncio.Event, receive: Receive) -> AsyncIterator[bytes]:
+    async def _events(self, client: Client, connection: _Connection) -> AsyncIterator[bytes]:
         """Give the bytes of a stream until it ends, or its client is gone."""
         registry = self._registry
-        leaving = asyncio.get_running_loop().create_task(_until_gone(receive))
+        leaving = asyncio.get_running_loop().create_task(_until_gone(connection.request.receive))
         leaving.add_done_callback(lambda _: registry.end(client, Ending.LEFT))
         try:
             while True:
-                ready.clear()
+                connection.ready.clear()
                 data = registry.take(client, self._clock.monotonic())
                 for start in range(0, len(data), SEND_BYTES):
                     if client.ending in (Ending.LEFT, Ending.OVERFLOW):
@@ -178,10 +181,28 @@ class Realtime:
                 if not client.outbox:
                     if client.ending is not None:
                         return
-                    await ready.wait()
+                    await connection.ready.wait()
         finally:
             leaving.cancel()
             registry.end(client, Ending.LEFT)
+
+
+class _Connection:
+    """Where the bytes of one stream go."""
+
+    __slots__ = ("client", "ready", "request")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.ready = asyncio.Event()
+        self.client: Client | None = None
+
+    def wake(self) -> None:
+        """There is something to be sent, or the stream has ended: then who does not read is not waited for."""
+        self.ready.set()
+        cut = self.request.scope.get(CUT)
+        if self.client is not None and self.client.ending is not None and cut is not None:
+            asyncio.get_running_loop().call_later(CUT_S, cut, self.request.scope)
 
 
 async def _until_gone(receive: Receive) -> None:

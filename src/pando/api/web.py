@@ -27,6 +27,7 @@ from pando.api.cluster import ClusterServices, cluster_routes
 from pando.api.pipeline import PipelineHandler
 from pando.api.prompt import PATHS, PromptPipelines
 from pando.api.records_app import RecordsApp, Router
+from pando.api.records_changes import CHANGES_WRITES, ChangesRoutes
 from pando.api.records_fetch import NodeFiles
 from pando.api.records_forward import PrimaryForwarder
 from pando.api.records_prompt import PREFIX, PromptRecords
@@ -36,6 +37,7 @@ from pando.api.stream_forwarder import StreamForwarder
 from pando.api.transfers import Transfers
 from pando.api.websocket import WebSocketHandler
 from pando.clock import SystemClock, random_bytes, system_random
+from pando.errors import InternalError, PandoError
 from pando.log import EventLog, bridge_logger
 from pando.node.http_protocol import SWEEP_S, Gate, bind_gate
 from pando.node.runtime import Runtime
@@ -47,6 +49,7 @@ from pando.records.auth.passwords import PasswordWorker
 from pando.records.desk import Desk
 from pando.records.files.cabinet import Cabinet
 from pando.records.files.proofs import FileProofs
+from pando.records.realtime.forgetting import forget_old
 from pando.records.realtime.pump import Commits
 from pando.records.sqlite_engine import SqliteEngine
 from pando.sql.batons import BatonCodec
@@ -63,6 +66,8 @@ BCRYPT_THREADS: Final = 1
 """Of each web process, of which there is one per core."""
 GC_ALLOCATIONS: Final = 20_000
 """Objects between two garbage collections: requests make few cycles, and looking for them costs time each time."""
+FORGET_S: Final = 60.0
+"""Between two looks for changes of the feed that nobody needs any more."""
 STOP_S: Final = 5
 """How long requests may go on after the process was told to stop."""
 
@@ -122,7 +127,9 @@ class _WebProcess:
         self._service: SqlService | None = None
         self._passwords: PasswordWorker | None = None
         self._files: Cabinet | None = None
+        self._desk: Desk | None = None
         self._realtime: Realtime | None = None
+        self._changes: ChangesRoutes | None = None
 
     @property
     def _connections_max(self) -> int:
@@ -144,6 +151,7 @@ class _WebProcess:
                 loop.create_task(self._serve_sql(app, store, gate)),
                 loop.create_task(_every(SWEEP_S, lambda: gate.sweep(loop.time()))),
                 loop.create_task(_every(1.0, self._sweep_streams)),
+                loop.create_task(self._forget_changes()),
             ]
             for task in tasks:
                 task.add_done_callback(self._ended)
@@ -221,21 +229,22 @@ class _WebProcess:
         proofs = FileProofs(derive_key(self._runtime.secret, FILE_LABEL))
         fetch = NodeFiles(store, proofs, SystemClock())
         self._files = Cabinet(layout.storage, layout.temporary, self._log, fetch=fetch, proofs=proofs)
-        desk = Desk(
+        self._desk = desk = Desk(
             engine=SqliteEngine(service, DEFAULT_DATABASE),
             clock=SystemClock(),
             random=system_random(),
             passwords=self._passwords,
             files=self._files,
         )
-        self._realtime = realtime = self._streams(desk, store)
-        router = Router({**ROUTES, **realtime.routes}, writes=WRITES)
-        return RecordsApp(desk, router, PrimaryForwarder(store, service), self._log)
-
-    def _streams(self, desk: Desk, store: NodeStoreClient) -> Realtime:
-        """Make the event streams; the store tells of commits while somebody listens."""
         commits = Commits(lambda: store.watch(DEFAULT_DATABASE), lambda: store.unwatch(DEFAULT_DATABASE))
         store.on_committed = lambda told: commits.wake() if told.database == DEFAULT_DATABASE else None
+        self._realtime = realtime = self._streams(desk, store, commits)
+        self._changes = changes = ChangesRoutes(desk, commits)
+        router = Router({**ROUTES, **realtime.routes, **changes.routes}, writes=WRITES | CHANGES_WRITES)
+        return RecordsApp(desk, router, PrimaryForwarder(store, service), self._log)
+
+    def _streams(self, desk: Desk, store: NodeStoreClient, commits: Commits) -> Realtime:
+        """Make the event streams; the store tells of commits while somebody listens."""
         key = derive_key(self._runtime.secret, STREAM_LABEL)
         forwarder = StreamForwarder(store, self._runtime.web_socket, index=self._index, key=key)
         return Realtime(desk, commits, forwarder, clock=SystemClock(), random_bytes=random_bytes, on_ended=self._ended)
@@ -245,6 +254,18 @@ class _WebProcess:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.emit("process.failed", error=repr(error))
             os._exit(1)
+
+    async def _forget_changes(self) -> None:
+        """Keep the change feed within bounds: from one process of the primary."""
+        while True:
+            await asyncio.sleep(FORGET_S)
+            if self._index == 0 and self._desk is not None and self._desk.engine.is_primary:
+                try:
+                    await forget_old(self._desk.engine, self._desk.clock.wall_ms())
+                except InternalError:
+                    raise
+                except PandoError:  # the store is busy or away: there will be another time
+                    continue
 
     def _sweep_streams(self) -> None:
         if self._service is not None:
@@ -280,6 +301,8 @@ class _WebProcess:
         """End what never ends by itself; requests have a while longer."""
         if self._realtime is not None:
             self._realtime.stop()
+        if self._changes is not None:
+            self._changes.stop()
 
 
 class _Server(uvicorn.Server):

@@ -38,6 +38,9 @@ PROMPTS_MAX: Final = 16
 """Requests in one piece of data that are answered at once; who sends more of them ahead has to wait for others."""
 CROWDED_SCAN_S: Final = 0.05
 """Least time between two searches for idle connections; each looks at every connection."""
+CUT: Final = "pando.cut"
+"""Key of ASGI's scope: a function for answers without an end, which closes the connection if its client does not read.
+It gets the scope."""
 _STATUS_LINE: Final = b"HTTP/1.1 "
 _UPGRADE: Final = f"upgrade: {UPGRADE_NAME}".encode()
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -354,6 +357,7 @@ class NodeProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects
         self.headers.extend(headers)
+        self.scope[CUT] = self._cut  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -509,6 +513,11 @@ class NodeProtocol(HttpToolsProtocol):
     def has_idled(self, now: float) -> bool:
         """Tell whether a connection is to be closed that uvicorn's own timer does not watch."""
         return 0 < self._answered_at < now - self.gate.keep_alive_s
+
+    def _cut(self, scope: Any) -> None:  # noqa: ANN401 - ASGI's
+        """Close the connection at once if the client of this request does not take what is sent; see `CUT`."""
+        if self.scope is scope and self.flow.write_paused:
+            self.transport.abort()
 
     def dismiss(self, answer: bytes) -> None:
         """Say why, and close."""

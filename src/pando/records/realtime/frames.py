@@ -54,12 +54,12 @@ def event_frame(identifier: str, name: str, data: bytes) -> bytes:
 
 def change_frame(change: Change) -> bytes:
     """Give one event of the plain feed."""
-    return b"id:%d\n" % change.sequence + _data(_json_of(change))
+    return b"id:%d\n" % change.sequence + _data(change_json(change))
 
 
 def change_line(change: Change) -> bytes:
     """Give one line of the plain feed as NDJSON."""
-    return _json_of(change) + b"\n"
+    return change_json(change) + b"\n"
 
 
 def connected_data(client_id: str) -> bytes:
@@ -72,7 +72,8 @@ def record_data(record: bytes, action: str) -> bytes:
     return b'{"record":' + record + b',"action":' + msgspec.json.encode(action) + b"}"
 
 
-def _json_of(change: Change) -> bytes:
+def change_json(change: Change) -> bytes:
+    """Give the JSON of a change."""
     key = change.key.hex() if isinstance(change.key, bytes) else change.key
     line = _Line(
         cursor=change.sequence,

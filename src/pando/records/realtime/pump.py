@@ -8,7 +8,7 @@ of its own, until it is where the others are. Not here: who may see what (`match
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -62,7 +62,7 @@ class Commits:
 
 async def follow(
     feed: Feed, commits: Commits, after: Cursor, *, quiet_s: float, may_be_ahead: bool = False
-) -> AsyncIterator[list[Change]]:
+) -> AsyncGenerator[list[Change], None]:
     """Give the changes after a cursor in batches, for ever; an empty batch after each `quiet_s` of silence.
 
     `may_be_ahead`: on a replica the cursor may be of a change that has not arrived yet. Raises CursorGone.
