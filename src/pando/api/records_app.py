@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pando.api.http import ClientGone, Receive, Request, Response, Scope, Send, send_response
-from pando.api.records_http import ApiRequest, envelope, read_request
+from pando.api.records_http import ApiRequest, envelope, is_untold, read_request
 from pando.errors import InternalError, PandoError
 from pando.log import EventLog
 from pando.records.desk import Asking, Desk
@@ -61,6 +61,9 @@ class RecordsApp:
         try:
             response, asking = await self._answer(request)
         except PandoError as error:
+            if is_untold(error):
+                scope = request.scope
+                self._log.emit("request.failed", method=scope["method"], path=scope["path"], error=repr(error))
             return envelope(error), None
         if asking is None or asking.notes.is_volatile or settled is None or self._desk.engine.settled != settled:
             return response, None

@@ -14,8 +14,17 @@ import msgspec
 
 from pando.api.http import Headers, Request, Response
 from pando.api.records_forms import FormLimits, is_form, plain_type, read_parts
-from pando.errors import NotReady, PandoError, RequestTooLarge
+from pando.errors import (
+    CorruptionError,
+    InternalError,
+    NotReady,
+    PandoError,
+    RequestTooLarge,
+    SqlError,
+    StorageError,
+)
 from pando.records.fields.forms import read_form
+from pando.records.filter import FilterError
 from pando.records.problems import ApiError, Problem, Problems, bad_request
 
 JSON: Final = (b"content-type", b"application/json")
@@ -124,11 +133,21 @@ def raw_answer(body: bytes, status: int = 200) -> Response:
 NO_CONTENT: Final = Response(204, list(SECURITY))
 
 
+_UNTOLD: Final = (SqlError, FilterError, StorageError, CorruptionError, InternalError)
+"""Errors whose text is not for callers: it names tables, columns, what rules say, values of ours."""
+
+
+def is_untold(error: PandoError) -> bool:
+    """Tell whether callers hear only that something went wrong; the rest is for the log."""
+    return isinstance(error, _UNTOLD)
+
+
 def envelope(error: PandoError) -> Response:
     """Make the answer for an error: `{"data":{...},"message":"...","status":N}`."""
     data = data_of(error.data) if isinstance(error, ApiError) else {}
     status = error.status
-    body = _encode({"data": data, "message": sentence(error.message), "status": status})
+    message = "Something went wrong while processing your request" if is_untold(error) else error.message
+    body = _encode({"data": data, "message": sentence(message), "status": status})
     headers = [JSON, *SECURITY]
     if isinstance(error, NotReady) or error.retryable:
         headers.append((b"retry-after", b"1"))

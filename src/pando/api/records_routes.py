@@ -136,7 +136,8 @@ async def impersonate(desk: Desk, asking: Asking, asked: ApiRequest) -> Response
 
 async def _signed_in(desk: Desk, asking: Asking, asked: ApiRequest, done: SignedIn) -> Response:
     """Answer with the record as it sees itself, and its token."""
-    own = replace(asking, viewer=done.viewer, auth=done.record)
+    info = replace(asking.info, auth=done.record, is_superuser=done.viewer.is_superuser)
+    own = replace(asking, info=info, viewer=done.viewer, auth=done.record)
     record = (await enriched(desk, own, done.record.collection, [done.record], asked.query.get("expand", "")))[0]
     return raw(signed_in(encode(record), done.token), asked.query)
 

@@ -25,6 +25,7 @@ from pando.records.filter.syntax import (
     Call,
     Comparison,
     Condition,
+    FilterError,
     Name,
     Term,
     Text,
@@ -88,6 +89,13 @@ def rule_at(context: Context, rows: Rows, rule: str) -> Fragment:
     """Ask whether a row satisfies a rule."""
     if not rule.strip():
         return TRUE
+    try:
+        return _rule_at(context, rows, rule)
+    except FilterError as error:  # what the rule says is not for who made the filter
+        raise FilterError("what it needs to read cannot be listed now") from error
+
+
+def _rule_at(context: Context, rows: Rows, rule: str) -> Fragment:
     lexed = lex(rule)
     here = Join(rows.join.alias, 0)  # for the rule it is one row, however many the way to it gives
     conditions = Conditions(context, Rows(rows.collection, here))
