@@ -119,4 +119,8 @@ def test_a_refused_upload_at_the_replica_leaves_nothing(cluster):
     long = multipart(("doc", ("a.bin", bytes(3_000_000))))
     status, _, body = cluster.ask(1, "POST", "collections/small/records", long, Content_Type=MULTIPART)
     assert (status, json.loads(body)["data"]["doc"]["code"]) == (400, "validation_file_size_limit")
+    too_long = multipart(("doc", ("a.bin", bytes(36_000_000))))
+    for number in (1, 0):
+        status, _, body = cluster.ask(number, "POST", "collections/small/records", too_long, Content_Type=MULTIPART)
+        assert (status, json.loads(body)["status"]) == (413, 413)
     assert cluster.keys(0) == before

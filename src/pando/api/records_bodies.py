@@ -13,14 +13,18 @@ from typing import Any, Final
 
 from pando.api.records_forms import Files, FormLimits, is_form, read_parts, too_large
 from pando.api.records_http import BODY_BYTES_MAX, ApiRequest
+from pando.errors import RequestTooLarge
 from pando.records.desk import Desk
 from pando.records.fields.choices import FILE_SIZE_BYTES_DEFAULT
 from pando.records.fields.forms import read_form, with_files
-from pando.records.files.spool import Upload, Uploads
+from pando.records.files.spool import Spool, Upload, Uploads
 from pando.records.model import Collection, EditorField, FileField, JsonField
+from pando.records.problems import ApiError
 
 EDITOR_BYTES_DEFAULT: Final = 5 << 20
 JSON_BYTES_DEFAULT: Final = 1 << 20
+DROPPED_BYTES_MAX: Final = 128 << 20
+"""By so much a body may be too long and is taken all the same, since many clients listen only when all is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +53,30 @@ def joined(collection: Collection, values: Mapping[str, Any], files: Iterable[tu
 @asynccontextmanager
 async def received(desk: Desk, asked: ApiRequest, limits: FormLimits) -> AsyncIterator[Body]:
     """Take a body; its files are there until the context ends. Raises ApiError, RequestTooLarge, StorageError."""
-    length = asked.headers.get("content_length", "")
-    if length.isascii() and length.isdigit() and int(length[:19]) > limits.body:
+    async with desk.files.spools.open() as spool:
+        try:
+            body = await _read(desk, asked, limits, spool)
+        except RequestTooLarge as error:
+            if not 0 < _length(asked) <= limits.body + DROPPED_BYTES_MAX:
+                raise
+            raise ApiError(413, error.message) from error  # without closing: the rest is taken and dropped
+        yield body
+
+
+async def _read(desk: Desk, asked: ApiRequest, limits: FormLimits, spool: Spool) -> Body:
+    if _length(asked) > limits.body:
         raise too_large(limits.body)
     content_type = asked.headers.get("content_type", "")
     if not is_form(content_type):
-        yield Body(await asked.json(limits.texts))
-        return
-    async with desk.files.spools.open() as spool:
-        form = await read_parts(asked.request.chunks(), content_type, limits, Files(spool, desk.random))
-        yield Body(read_form(form.texts), form.files)
+        return Body(await asked.json(limits.texts))
+    form = await read_parts(asked.request.chunks(), content_type, limits, Files(spool, desk.random))
+    return Body(read_form(form.texts), form.files)
+
+
+def _length(asked: ApiRequest) -> int:
+    """Give the length that the request says its body has; 0 if it says none."""
+    text = asked.headers.get("content_length", "")
+    return int(text[:19]) if text.isascii() and text.isdigit() else 0
 
 
 def limits_of(collection: Collection) -> FormLimits:
