@@ -17,12 +17,17 @@ from pando.records.desk import Asking, Desk, columns_of
 from pando.records.filter import Filter, Trust
 from pando.records.filter.select import Referring
 from pando.records.model import Collection, RelationField
+from pando.records.problems import bad_request
 from pando.records.record import Record, from_rows
 
 DEPTH_MAX: Final = 6
 BACK_MAX: Final = 1000
 """Records that point to one parent."""
 PATHS_MAX: Final = 100
+EXPANDED_MAX: Final = 100_000
+"""Records beside those of one answer, each as often as it is shown: paths there and back again multiply."""
+READ_MAX: Final = 20_000
+"""Records that point to several parents and are read at once; if there are more, they are read parent by parent."""
 _IDS_STEP: Final = 500
 """Ids asked for in one query."""
 _VIA: Final = "_via_"
@@ -50,7 +55,27 @@ async def expanded(
     desk: Desk, asking: Asking, collection: Collection, records: list[Record], text: str
 ) -> list[Record]:
     """Give the records with what `text` names beside them."""
-    return await _expand(desk, asking.within("expand"), collection, records, read_paths(text)) or records
+    found = await _expand(desk, asking.within("expand"), collection, records, read_paths(text)) or records
+    seen: dict[int, int] = {}
+    if sum(_beside(record, seen) for record in found) > EXPANDED_MAX:
+        raise _too_many()
+    return found
+
+
+def _too_many() -> Exception:
+    return bad_request(f"There are more than {EXPANDED_MAX} records to expand; ask for fewer, or for shorter paths.")
+
+
+def _beside(record: Record, seen: dict[int, int]) -> int:
+    """Count what is shown beside a record; `seen` has the counts of records by identity, which stand in many places."""
+    found = seen.get(id(record))
+    if found is None:
+        found = 0
+        for each in (record.expand or {}).values():
+            for one in [each] if isinstance(each, Record) else each:
+                found += 1 + _beside(one, seen)
+        seen[id(record)] = found
+    return found
 
 
 async def _expand(
@@ -142,11 +167,25 @@ async def _visible(
     if rule is None and not asking.is_superuser:
         return None
     filters = (Filter(rule, Trust.RULE),) if rule and rule.strip() and not asking.is_superuser else ()
-    found: list[Record] = []
+    found: dict[str, Record] = {}
     wanted = sorted(ids)
     for at in range(0, len(wanted), _IDS_STEP):
         some = tuple(wanted[at : at + _IDS_STEP])
-        which: dict[str, Any] = {"ids": some} if column == "id" else {"referring": Referring(column, some)}
-        columns, rows = await desk.ask(asking, target, columns=columns_of(target), filters=filters, **which)
-        found += from_rows(target, columns, rows)
-    return await _expand(desk, asking, target, found, below) if below.names and found else found
+        found |= {each.id: each for each in await _read(desk, asking, target, filters, column, some)}
+        if len(found) > EXPANDED_MAX:
+            raise _too_many()
+    visible = list(found.values())
+    return await _expand(desk, asking, target, visible, below) if below.names and visible else visible
+
+
+async def _read(
+    desk: Desk, asking: Asking, target: Collection, filters: tuple[Filter, ...], column: str, ids: tuple[str, ...]
+) -> list[Record]:
+    """Read records by their ids or by whom they refer to, of those that refer to one no more than are shown."""
+    limit = None if column == "id" else BACK_MAX if len(ids) == 1 else READ_MAX
+    which: dict[str, Any] = {"ids": ids} if column == "id" else {"referring": Referring(column, ids)}
+    columns, rows = await desk.ask(asking, target, columns=columns_of(target), filters=filters, limit=limit, **which)
+    if len(ids) == 1 or limit is None or len(rows) < limit:
+        return from_rows(target, columns, rows)
+    parts = [await _read(desk, asking, target, filters, column, (id,)) for id in ids]
+    return [record for part in parts for record in part]

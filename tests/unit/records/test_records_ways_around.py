@@ -1,0 +1,953 @@
+"""Ways around rules and `hidden` that somebody could try: what is forbidden stays so, and looks alike."""
+
+import asyncio
+import inspect
+import json
+from urllib.parse import quote
+
+import pytest
+from records_site import PASSWORD, Site
+
+from pando.api.records_prompt import PromptRecords
+from pando.records.auth.tokens import Issuer
+from pando.records.engine import Statement
+
+TEXT = {"name": "title", "type": "text"}
+NUMBER = {"name": "n", "type": "number"}
+SECRET = {"name": "secret", "type": "text", "hidden": True}
+CLOSED = dict.fromkeys(("listRule", "viewRule", "createRule", "updateRule", "deleteRule"))
+
+
+@pytest.fixture
+def site(tmp_path):
+    made = Site(tmp_path).begin()
+    yield made
+    made.close()
+
+
+def relation(name, target, **more):
+    return {"name": name, "type": "relation", "collectionId": target["id"], "maxSelect": 1, **more}
+
+
+def listed(site, collection, token="", **query):
+    text = "&".join(f"{name}={quote(value)}" for name, value in query.items())
+    return site("GET", f"collections/{collection}/records?{text}", token=token)
+
+
+def found(site, collection, token="", **query):
+    """How many records a list has, by its items and by its total, which must agree."""
+    answer = listed(site, collection, token, **query)
+    assert answer.status == 200, answer.body
+    assert len(answer.json["items"]) == answer.json["totalItems"]
+    return answer.json["totalItems"]
+
+
+def alike(one, other, *, but=()):
+    """Two answers tell the same, but for names that the caller wrote himself."""
+    texts = []
+    for answer, names in ((one, but[:1]), (other, but[1:])):
+        text = answer.body.decode()
+        for name in names:
+            text = text.replace(name, "?")
+        texts.append((answer.status, text))
+    assert texts[0] == texts[1]
+
+
+# -- hidden fields and addresses in filters and sorts -----------------------------------------------------------------
+
+
+@pytest.fixture
+def shelf(site):
+    """Books point to authors; both have something hidden; authors are listed for the signed in only."""
+    authors = site.collection("authors", TEXT, SECRET, listRule="@request.auth.id != ''", viewRule="")
+    vault = site.collection("vault", TEXT, **CLOSED)
+    site.collection(
+        "books",
+        TEXT,
+        SECRET,
+        relation("author", authors),
+        relation("others", authors, maxSelect=5),
+        relation("silent", authors, hidden=True),
+        relation("locked", vault),
+        {"name": "facts", "type": "json", "hidden": True},
+        {"name": "code", "type": "password"},
+    )
+    site.collection("notes", TEXT, relation("vaulted", vault), relation("of", authors, hidden=True), listRule=None)
+    ann = site.create("authors", title="Ann", secret="ann's")
+    gold = site.create("vault", title="gold")
+    site.create(
+        "books",
+        title="one",
+        secret="s",
+        author=ann["id"],
+        others=[ann["id"]],
+        silent=ann["id"],
+        locked=gold["id"],
+        facts={"k": "v"},
+        code="12345678",
+    )
+    site.create("notes", title="n", vaulted=gold["id"], of=ann["id"])
+    return site
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("secret", "secret:lower", "facts.k", "facts", "code", "code:lower"),
+        *("silent", "silent.id", "silent.title", "silent:length", "author.secret", "others.secret", "others.silent"),
+        *("author.books_via_silent.title", "author.notes_via_of.title", "locked.title", "locked.notes_via_vaulted.id"),
+        *("author.books_via_author.secret", "locked.books_via_locked.title"),
+    ],
+)
+def test_what_is_hidden_is_unknown_to_filters_and_sorts(shelf, name):
+    never = name.replace(name.split(".")[-1].partition(":")[0], "nowhere")
+    for operator in ("=", "!=", "?=", "~", ">"):
+        alike(
+            listed(shelf, "books", filter=f"{name}{operator}'s'"),
+            listed(shelf, "books", filter=f"{never}{operator}'s'"),
+            but=(name, never),
+        )
+    alike(
+        listed(shelf, "books", filter=f"strftime('%s',{name})='s'"),
+        listed(shelf, "books", filter=f"strftime('%s',{never})='s'"),
+        but=(name, never),
+    )
+    alike(
+        listed(shelf, "books", filter=f"geoDistance({name},1,1,1)>0"),
+        listed(shelf, "books", filter=f"geoDistance({never},1,1,1)>0"),
+        but=(name, never),
+    )
+    alike(listed(shelf, "books", sort=name), listed(shelf, "books", sort=never), but=(name, never))
+    assert listed(shelf, "books", sort=name).status == 400
+    assert listed(shelf, "books", filter=f"{name}='s'").status == 400
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        *("author.title='Ann'", "author.title!=''", "author.title?='Ann'", "author.title~'A'", "others.title='Ann'"),
+        *("others.title?~'A'", "author.books_via_author.author.title='Ann'", "author.title>'A'"),
+    ],
+)
+def test_records_that_may_not_be_listed_are_as_absent(shelf, filter):
+    _, token = shelf.user("ann")
+    assert found(shelf, "books", filter=filter) == 0
+    assert found(shelf, "books", filter=f"{filter} || title='nowhere'") == 0
+    assert found(shelf, "books", token, filter=filter) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("@request.auth.id=''", "@collection.vault.title='gold'", "title='x'||@collection.vault:a.title='gold'"),
+        *("strftime('%s',@request.query.x)=''", "@request.headers.authorization!=''"),
+    ],
+)
+def test_only_superusers_speak_of_requests_and_other_collections(shelf, text):
+    _, token = shelf.user("ann")
+    for who in ("", token):
+        assert listed(shelf, "books", who, filter=text).status == 403
+    for name in ("@request.auth.id", "@collection.vault.title", "-@collection.vault.title"):
+        assert listed(shelf, "books", sort=name).status == 403
+    assert listed(shelf, "books", shelf.su, filter=text).status == 200
+
+
+@pytest.fixture
+def people(site):
+    """Everybody may list users; posts point to them. Ann's address is hidden, Bob's is not."""
+    site("PATCH", "collections/users", {"listRule": "", "viewRule": ""}, token=site.su)
+    users = site("GET", "collections/users", token=site.su).json
+    site.collection("posts", TEXT, relation("by", users), relation("readers", users, maxSelect=9))
+    ann, ann_token = site.user("ann")
+    bob, bob_token = site.user("bob", emailVisibility=True)
+    site.create("posts", title="ann's", by=ann["id"], readers=[ann["id"]])
+    return site, ann, ann_token, bob, bob_token
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        *("email~'ann'", "email='ann@example.com'", "email:lower='ann@example.com'", "email>='ann'&&email<'anz'"),
+        *("email!='x'&&id='{ann}'", "email!~'x'&&id='{ann}'", "'ann@example.com'=email", "'xann@example.comx'~email"),
+        *("id='{ann}'&&(email='ann@example.com'||email!='ann@example.com')", "posts_via_by.by.email~'ann'"),
+        *(
+            "posts_via_readers.readers.email?~'ann'",
+            "posts_via_readers.readers.email!='x'",
+            "strftime(email)!='x' && id='{ann}'",
+        ),
+        "strftime('%s',email)='' && id='{ann}'",
+    ],
+)
+def test_a_hidden_address_cannot_be_found_out(people, filter):
+    site, ann, token, _, bob_token = people
+    filter = filter.replace("{ann}", ann["id"])
+    for who in ("", bob_token):
+        assert found(site, "users", who, filter=filter) == 0, filter
+    assert site("GET", f"collections/users/records/{ann['id']}", token=token).json["email"] == "ann@example.com"
+
+
+def test_lists_are_not_sorted_by_hidden_addresses(people):
+    site, ann, _, _, _ = people
+    zoe, _ = site.user("zoe")
+    ids = {ann["id"], zoe["id"]}
+    for sort in ("email", "-email", "posts_via_by.by.email"):
+        order = [each["id"] for each in listed(site, "users", sort=sort).json["items"] if each["id"] in ids]
+        assert order == [ann["id"], zoe["id"]], "the order of insertion"
+
+
+def test_addresses_are_shown_where_they_may_be(people):
+    site, ann, token, bob, bob_token = people
+    shown = {each["id"]: each.get("email") for each in listed(site, "users", bob_token).json["items"]}
+    assert shown == {ann["id"]: None, bob["id"]: "bob@example.com"}
+    beside = listed(site, "posts", bob_token, expand="by,readers").json["items"][0]["expand"]
+    assert "email" not in beside["by"] and "email" not in beside["readers"][0]
+    assert listed(site, "posts", token, expand="by").json["items"][0]["expand"]["by"]["email"] == "ann@example.com"
+
+
+def test_a_guess_of_a_hidden_address_looks_the_same_whether_it_is_right(people):
+    site, ann, _, _, bob_token = people
+    site("PATCH", "collections/users", {"updateRule": "@request.auth.id != ''"}, token=site.su)
+    path = f"collections/users/records/{ann['id']}"
+    alike(
+        site("PATCH", path, {"email": "ann@example.com"}, token=bob_token),
+        site("PATCH", path, {"email": "eve@example.com"}, token=bob_token),
+    )
+
+
+def test_secrets_are_in_no_answer(people):
+    site, ann, token, _, _ = people
+    hashed, key = site.rows("select password, tokenKey from users where id = ?", ann["id"])[0]
+    path = f"collections/users/records/{ann['id']}"
+    answers = [
+        site("GET", path, token=token),
+        site("GET", path, token=site.su),
+        site("GET", f"{path}?fields=*,password,tokenKey", token=site.su),
+        site("PATCH", path, {"name": "x"}, token=site.su),
+        site("POST", "collections/users/auth-refresh", token=token),
+        site("POST", f"collections/users/impersonate/{ann['id']}", {}, token=site.su),
+        listed(site, "posts", site.su, expand="by,readers"),
+        site("GET", "collections/users", token=site.su),
+    ]
+    for answer in answers:
+        assert answer.status == 200
+        assert hashed not in answer.body.decode() and key not in answer.body.decode()
+
+
+def test_a_password_of_another_collection_is_never_shown(shelf):
+    stored = shelf.rows("select code from books")[0][0]
+    assert stored.startswith("$2a$")
+    for token in ("", shelf.su):
+        assert stored not in listed(shelf, "books", token).body.decode()
+    view = {"name": "seen", "type": "view", "viewQuery": "select id, code, title from books", "listRule": ""}
+    assert shelf("POST", "collections", view, token=shelf.su).status == 200
+    for token in ("", shelf.su):
+        answer = listed(shelf, "seen", token)
+        assert answer.json["totalItems"] == 1
+        assert stored not in answer.body.decode()
+    assert listed(shelf, "seen", filter="code~'$2a'").status == 400
+
+
+# -- expand -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "expand",
+    [
+        *("silent", "locked", "author.books_via_silent", "author.notes_via_of", "author.notes_via_of.of"),
+        *("locked.notes_via_vaulted", "nowhere", "author.secret", "facts", "author.users_via_author"),
+    ],
+)
+def test_what_may_not_be_seen_is_not_expanded(shelf, expand):
+    text = listed(shelf, "books", expand=expand).body.decode()
+    assert '"expand"' not in text.replace('"expand":{"author":', "", 1)
+    assert "gold" not in text and "ann's" not in text
+
+
+def test_expanding_is_bounded(site):
+    boxes = site.collection("boxes", TEXT)
+    site.collection("things", TEXT, relation("box", boxes))
+    box = site.create("boxes", title="b")
+    site.sql(
+        "with recursive n(i) as (select 1 union all select i + 1 from n limit 300)"
+        " insert into things(id, title, box) select printf('thing%010d', i), i, ? from n",
+        box["id"],
+    )
+    one = f"collections/boxes/records/{box['id']}"
+    assert len(site("GET", f"{one}?expand=things_via_box.box").json["expand"]["things_via_box"]) == 300
+    around = "things_via_box.box." * 2 + "things_via_box"
+    assert site("GET", f"{one}?expand={around}").status == 400, "27 million records"
+
+
+def test_children_come_once_each_and_no_more_than_a_thousand(site):
+    boxes = site.collection("boxes", TEXT)
+    site.collection("things", relation("in", boxes, maxSelect=2000), relation("box", boxes))
+    site.sql(
+        "with recursive n(i) as (select 1 union all select i + 1 from n limit 600)"
+        " insert into boxes(id, title) select printf('box%012d', i), i from n"
+    )
+    site.sql("insert into things(id, `in`) values('thing1', (select json_group_array(id) from boxes))")
+    page = listed(site, "boxes", perPage="1000", expand="things_via_in").json["items"]
+    assert {len(each["expand"]["things_via_in"]) for each in page} == {1}
+    site.sql(
+        "with recursive n(i) as (select 1 union all select i + 1 from n limit 1100)"
+        " insert into things(id, box) select printf('t%014d', i), 'box000000000001' from n"
+    )
+    found = site("GET", "collections/boxes/records/box000000000001?expand=things_via_box").json
+    assert len(found["expand"]["things_via_box"]) == 1000
+
+
+# -- what rules see of bodies -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "body"),
+    [
+        ("@request.body.n <= 10", {"n+": 5}),
+        ("@request.body.n <= 10", {"n": 1, "n+": 10}),
+        ("@request.body.n:changed = false", {"n+": 8}),
+        ("@request.body.n:isset = false", {"n+": 1}),
+        ("@request.body.n:isset = false", {"n-": 0}),
+        ("@request.body.tags:length <= 2", {"tags+": "c"}),
+        ("@request.body.tags:length <= 2", {"+tags": "c"}),
+        ("@request.body.tags:each != 'a'", {"tags+": "c"}),
+        ("@request.body.tags:changed = false", {"tags-": "a"}),
+        ("@request.body.tags:isset = false", {"+tags": "c"}),
+        ("@request.body.one:isset = false", {"one+": "c"}),
+        ("@request.body.title !~ 'bad%'", {"title:autogenerate": "bad"}),
+        ("@request.body.title:isset = false", {"title:autogenerate": ""}),
+        ("n < 8", {"n": 1}),
+    ],
+)
+def test_a_rule_about_what_is_sent_sees_what_comes_of_modifiers(site, rule, body):
+    tags = {"name": "tags", "type": "select", "values": ["a", "b", "c"], "maxSelect": 3}
+    one = {"name": "one", "type": "select", "values": ["a", "b", "c"], "maxSelect": 1}
+    site.collection("things", {**TEXT, "autogeneratePattern": "[a-z]{8}"}, NUMBER, tags, one, updateRule=rule)
+    record = site.create("things", n=8, tags=["a", "b"], one="a", title="good")
+    before = site.rows("select * from things")
+    answer = site("PATCH", f"collections/things/records/{record['id']}", body)
+    assert (answer.status, site.rows("select * from things")) == (404, before)
+
+
+def test_two_additions_at_once_do_not_pass_a_rule_that_each_alone_would_pass(site):
+    site.collection("things", NUMBER, updateRule="@request.body.n <= 12")
+    record = site.create("things", n=8)
+
+    async def all_at_once():
+        path = f"collections/things/records/{record['id']}"
+        return await asyncio.gather(*[site._ask("PATCH", path, {"n+": 3}, "", {}) for _ in range(6)])
+
+    statuses = sorted(answer.status for answer in site.node.run(all_at_once()))
+    assert site.rows("select n from things") == [(11,)], statuses
+    assert statuses == [200, 404, 404, 404, 404, 404]
+
+
+def test_a_create_rule_sees_values_that_were_not_sent(site):
+    site.collection("things", TEXT, {**NUMBER}, SECRET, createRule="n = 0 && secret = '' && title != 'x'")
+    path = "collections/things/records"
+    assert site("POST", path, {"n+": 1}).status == 400
+    assert site("POST", path, {"title": "x"}).status == 400
+    made = site("POST", path, {"title": "y", "secret": "mine", "secret+": "z", "n-": 0})
+    assert made.status == 200
+    assert site.rows("select n, secret from things") == [(0, "")]
+
+
+@pytest.mark.parametrize(
+    "body", [{"secret": "x"}, {"secret:autogenerate": ""}, {"rank": 5}, {"rank+": 5}, {"rank-": 5}]
+)
+def test_hidden_fields_are_not_changed_and_rules_do_not_hear_of_them(site, body):
+    secret = {**SECRET, "autogeneratePattern": "[a-z]{8}"}
+    sent = "@request.body.secret:isset = true || @request.body.rank:isset = true"
+    site.collection("things", secret, {"name": "rank", "type": "number", "hidden": True}, viewRule="", updateRule=sent)
+    record = site.create("things", secret="own", rank=1)
+    path = f"collections/things/records/{record['id']}"
+    assert site("PATCH", path, body).status == 404
+    site("PATCH", "collections/things", {"updateRule": ""}, token=site.su)
+    assert site("PATCH", path, body).status == 200
+    assert site.rows("select secret, rank from things") == [("own", 1)]
+
+
+def test_a_rule_is_asked_anew_when_another_change_came_in_between(site):
+    """The compare-and-set loop: by the second try the record is locked."""
+    tags = {"name": "tags", "type": "select", "values": ["a", "b", "c"], "maxSelect": 3}
+    site.collection("things", TEXT, tags, updateRule="title = 'open'")
+    record = site.create("things", title="open", tags=["a"])
+    engine = site.desk.engine
+
+    class Between:
+        """Locks the record right before the first write."""
+
+        done = False
+
+        def __getattr__(self, name):
+            return getattr(engine, name)
+
+        async def write(self, statements):
+            if not self.done:
+                self.done = True
+                await engine.write([Statement("update things set title = 'locked', tags = '[\"b\"]'")])
+            return await engine.write(statements)
+
+    site.desk.engine = Between()
+    answer = site("PATCH", f"collections/things/records/{record['id']}", {"tags+": "c"})
+    assert (answer.status, site.rows("select title, tags from things")) == (404, [("locked", '["b"]')])
+
+
+def test_what_is_wrong_with_a_body_does_not_tell_whether_the_record_is_there(site):
+    site.collection("things", TEXT, {"name": "place", "type": "geoPoint"}, updateRule="title = 'mine'")
+    record = site.create("things", title="other's")
+    for body in ({"place": "{"}, {"title": "x" * 6000}, {"n+": 1}, {}, {"title:autogenerate": ""}, b"{"):
+        alike(
+            site("PATCH", f"collections/things/records/{record['id']}", body),
+            site("PATCH", "collections/things/records/aaaaaaaaaaaaaaa", body),
+        )
+
+
+def test_errors_do_not_name_hidden_fields(site):
+    index = "CREATE UNIQUE INDEX idx_both ON things (title, secret)"
+    site.collection("things", TEXT, SECRET, indexes=[index])
+    site.create("things", title="one")
+    answer = site("POST", "collections/things/records", {"title": "one"})
+    assert (answer.status, "secret" in answer.body.decode()) == (400, False)
+    assert answer.code("title") == "validation_not_unique"
+    assert site("POST", "collections/things/records", {"title": "one"}, token=site.su).code("secret")
+    site.collection("others", TEXT, {**SECRET, "required": True})
+    answer = site("POST", "collections/others/records", {"title": "one"})
+    assert (answer.status, "secret" in answer.body.decode()) == (400, False)
+
+
+# -- who asks ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_blank_manage_rule_makes_nobody_a_manager(site):
+    made, token = site.user("ann")
+    site("PATCH", "collections/users", {"manageRule": "  "}, token=site.su)
+    path = f"collections/users/records/{made['id']}"
+    assert site("PATCH", path, {"verified": True}, token=token).status == 400
+    body = {"email": "b@example.com", "password": PASSWORD, "passwordConfirm": PASSWORD, "verified": True}
+    assert site("POST", "collections/users/records", body, token=token).status == 400
+
+
+def test_a_manager_is_judged_by_the_stored_record(site):
+    site("PATCH", "collections/users", {"manageRule": "name = 'mine'", "updateRule": ""}, token=site.su)
+    ann, _ = site.user("ann", name="other")
+    _, token = site.user("bob")
+    body = {"name": "mine", "verified": True}
+    assert site("PATCH", f"collections/users/records/{ann['id']}", body, token=token).code("verified")
+    assert site.rows("select name, verified from users where id = ?", ann["id"]) == [("other", 0)]
+
+
+@pytest.mark.parametrize("name", ["_superusers", "_Superusers", "_SUPERUSERS", "pbc_3142635823", "PBC_3142635823"])
+def test_nobody_is_taken_for_a_superuser_by_a_name(site, name):
+    body = {"name": name, "type": "auth", "createRule": ""}
+    assert site("POST", "collections", body, token=site.su).status == 400
+    assert site("POST", "collections", {**body, "name": "fake", "id": name}, token=site.su).status == 400
+    assert site("PATCH", "collections/users", {"name": name}, token=site.su).status == 400
+    imported = site("PUT", "collections/import", {"collections": [{**body, "id": "pbc_1"}]}, token=site.su)
+    assert imported.status == 400
+    imported = site("PUT", "collections/import", {"collections": [{**body, "id": "pbc_3142635823"}]}, token=site.su)
+    rule = site("GET", "collections/_superusers", token=site.su).json["createRule"]
+    assert rule is None
+
+
+def forged(site, collection, kind):
+    """A token of another kind, rightly signed."""
+    known = site.node.run(site.desk.known()).schema
+    found = known.find(collection)
+    id, key = site.rows(f"select id, tokenKey from {collection}")[0]
+    issuer = Issuer(record_id=id, collection_id=found.id, token_key=key, auth=found.auth)
+    now = site.clock.wall_ms() / 1000
+    mail = "x@example.com"
+    return {
+        "auth": lambda: issuer.auth_token(now),
+        "file": lambda: issuer.file_token(now),
+        "verification": lambda: issuer.verification_token(now, mail),
+        "passwordReset": lambda: issuer.password_reset_token(now, mail),
+        "emailChange": lambda: issuer.email_change_token(now, mail, mail),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["file", "verification", "passwordReset", "emailChange"])
+def test_tokens_of_other_kinds_sign_no_request(site, kind):
+    site.user("ann")
+    assert site("GET", "settings", token=forged(site, "_superusers", "auth")).status == 200
+    for collection in ("_superusers", "users"):
+        token = forged(site, collection, kind)
+        assert site("GET", "settings", token=token).status == 401
+        assert site("POST", f"collections/{collection}/auth-refresh", token=token).status == 401
+        assert site("POST", "files/token", token=token).status == 401
+
+
+def test_a_token_of_one_collection_is_none_of_another_of_the_same_name(site):
+    site.collection("members", type="auth")
+    site.create("members", email="m@example.com", password=PASSWORD, passwordConfirm=PASSWORD)
+    body = {"identity": "m@example.com", "password": PASSWORD}
+    token = site("POST", "collections/members/auth-with-password", body).json["token"]
+    assert site("POST", "collections/members/auth-refresh", token=token).status == 200
+    site("PATCH", "collections/members", {"name": "people"}, token=site.su)
+    assert site("POST", "collections/people/auth-refresh", token=token).status == 200, "a new name ends no token"
+    assert site("POST", "collections/members/auth-refresh", token=token).status == 404
+    record = site.rows("select * from people")[0]
+    assert site("DELETE", "collections/people", token=site.su).status == 204
+    assert site("POST", "files/token", token=token).status == 401
+    site.collection("members", type="auth")
+    site.sql(f"insert into members values({','.join('?' * len(record))})", *record)
+    assert site("POST", "collections/members/auth-refresh", token=token).status == 401, "its secrets are new"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "update users set tokenKey = tokenKey || 'x'",
+        "update users set tokenKey = ''",
+        "delete from users",
+        "update users set id = 'another'",
+    ],
+)
+def test_a_token_ends_with_what_it_was_made_of(site, sql):
+    _, token = site.user("ann")
+    assert site("POST", "collections/users/auth-refresh", token=token).status == 200
+    site.sql(sql)
+    assert site("POST", "collections/users/auth-refresh", token=token).status == 401
+
+
+def test_another_sign_in_rule_signs_everybody_out(site):
+    _, token = site.user("ann")
+    site("PATCH", "collections/users", {"authRule": "verified = true"}, token=site.su)
+    assert site("POST", "collections/users/auth-refresh", token=token).status == 401
+    body = {"identity": "ann@example.com", "password": PASSWORD}
+    assert site("POST", "collections/users/auth-with-password", body).status == 403
+
+
+def test_a_borrowed_token_is_refreshed_under_the_sign_in_rule_too(site):
+    made, _ = site.user("ann", name="good")
+    site("PATCH", "collections/users", {"authRule": "name = 'good'"}, token=site.su)
+    borrowed = site("POST", f"collections/users/impersonate/{made['id']}", {}, token=site.su).json["token"]
+    assert site("POST", "collections/users/auth-refresh", token=borrowed).status == 200
+    site.create("users", email="x@example.com", password=PASSWORD, passwordConfirm=PASSWORD)
+    site("PATCH", f"collections/users/records/{made['id']}", {"name": "bad"}, token=site.su)
+    assert site("POST", "collections/users/auth-refresh", token=borrowed).status == 403
+
+
+def test_tokens_work_in_their_own_collection_only(site):
+    made, token = site.user("ann")
+    site.collection("members", type="auth")
+    assert site("POST", "collections/members/auth-refresh", token=token).status == 403
+    assert site("POST", "collections/_superusers/auth-refresh", token=token).status == 403
+    assert site("POST", "collections/users/auth-refresh", token=site.su).status == 403
+    for path in (f"collections/users/impersonate/{made['id']}", "collections/users/impersonate/nobody"):
+        assert site("POST", path, {}).status == 401
+        assert site("POST", path, {}, token=token).status == 403
+
+
+def test_a_password_alone_is_not_enough_where_two_factors_are_asked_for(site):
+    site.user("ann")
+    change = {"mfa": {"enabled": True, "duration": 600}, "otp": {"enabled": True, "duration": 180, "length": 8}}
+    changed = site("PATCH", "collections/users", change, token=site.su)
+    assert changed.status == 200, changed.body
+    answer = site("POST", "collections/users/auth-with-password", {"identity": "ann@example.com", "password": PASSWORD})
+    assert answer.status in (401, 403)
+    assert "token" not in answer.json
+
+
+def test_who_signs_in_sees_beside_itself_what_it_may_see(site):
+    vault = site.collection("vault", TEXT, viewRule="@request.auth.collectionName = '_superusers'")
+    mine = site.collection("mine", TEXT, viewRule="@request.auth.name = 'Ann'")
+    users = site("GET", "collections/users", token=site.su).json
+    fields = [*users["fields"], relation("locked", vault), relation("own", mine)]
+    assert site("PATCH", "collections/users", {"fields": fields}, token=site.su).status == 200
+    gold, own = site.create("vault", title="gold"), site.create("mine", title="own")
+    made, token = site.user("ann", name="Ann", locked=gold["id"], own=own["id"])
+    body = {"identity": "ann@example.com", "password": PASSWORD}
+    for path, sent, who in (
+        ("auth-with-password", body, ""),
+        ("auth-with-password", body, site.su),
+        ("auth-refresh", {}, token),
+        (f"impersonate/{made['id']}", {}, site.su),
+    ):
+        answer = site("POST", f"collections/users/{path}?expand=locked,own", sent, token=who)
+        assert list(answer.json["record"]["expand"]) == ["own"], path
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def batches(site):
+    site("PATCH", "settings", {"batch": {"enabled": True}}, token=site.su)
+    return site
+
+
+def of_batch(answer):
+    return [each["status"] for each in answer.json] if answer.status == 200 else answer.status
+
+
+def item(method, path, body=None, **more):
+    return {"method": method, "url": f"/api/collections/{path}", **({} if body is None else {"body": body}), **more}
+
+
+def test_an_item_of_a_batch_does_not_say_who_asks(batches):
+    site = batches
+    site.collection("things", TEXT, createRule="@request.auth.id != ''")
+    for name in ("Authorization", "authorization", "AUTHORIZATION"):
+        one = item("POST", "things/records", {"title": "x"}, headers={name: site.su})
+        assert of_batch(site("POST", "batch", {"requests": [one]})) == 400
+        one = item("POST", "_superusers/records", {"email": "e@example.com"}, headers={name: site.su})
+        assert of_batch(site("POST", "batch", {"requests": [one]})) == 400
+    assert site.rows("select count(*) from things") == [(0,)]
+
+
+def test_rules_in_a_batch_see_what_was_done_before(batches):
+    site = batches
+    site.collection("keys", TEXT)
+    site.collection("things", TEXT, createRule="@collection.keys.title ?= 'open'", updateRule="title = 'open'")
+    thing = item("POST", "things/records", {"title": "x"})
+    key = item("POST", "keys/records", {"title": "open"})
+    assert of_batch(site("POST", "batch", {"requests": [thing, key]})) == 400
+    assert of_batch(site("POST", "batch", {"requests": [key, thing]})) == [200, 200]
+    record = site.create("things", title="open")
+    path = f"things/records/{record['id']}"
+    changes = [item("PATCH", path, {"title": "locked"}), item("PATCH", path, {"title": "again"})]
+    assert of_batch(site("POST", "batch", {"requests": changes})) == 400
+    assert site.rows("select title from things where id = ?", record["id"]) == [("open",)]
+
+
+def test_an_upsert_of_what_may_not_be_changed_changes_nothing(batches):
+    site = batches
+    site.collection("things", TEXT, viewRule=None, updateRule="title = 'mine'")
+    record = site.create("things", title="other's")
+    body = {"id": record["id"], "title": "taken"}
+    answer = site("POST", "batch", {"requests": [item("PUT", "things/records", body)]})
+    assert (answer.status, "other's" in answer.body.decode()) == (400, False)
+    assert site.rows("select id, title from things") == [(record["id"], "other's")]
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        item("PATCH", "things/records/../records/x", {}),
+        item("POST", "things%2Frecords", {}),
+        item("GET", "things/records"),
+        item("DELETE", "things/truncate"),
+        item("POST", "things", {}),
+        item("PUT", "things/records/x", {}),
+        {"method": "POST", "url": "http://elsewhere/api/collections/things/records"},
+        {"method": "POST", "url": ""},
+        {"method": "POST", "url": "/api/batch"},
+        item("POST", "things/records?" + "&".join(f"a{n}=1" for n in range(2000)), {}),
+        item("PATCH", "things/records/%00%ff", {"title": "x"}),
+        item("PUT", "things/records", {"id": "\u0000"}),
+        item("PUT", "`/records", {"id": "x"}),
+    ],
+)
+def test_nothing_else_can_be_part_of_a_batch(batches, one):
+    batches.collection("things", TEXT)
+    answer = batches("POST", "batch", {"requests": [one]})
+    assert answer.status == 400, answer.body
+
+
+# -- answers that are kept --------------------------------------------------------------------------------------------
+
+
+class Kept:
+    """A site asked through the door that keeps answers."""
+
+    def __init__(self, site):
+        self.site, self.door = site, PromptRecords(self)
+        self.is_right_still = site.app.is_right_still
+        self.made = 0
+
+    async def respond_for(self, request):
+        self.made += 1
+        return await self.site.app.respond_for(request)
+
+    def __call__(self, path, token="", **headers):
+        pairs = [(b"host", b"x"), *((name.encode(), value.encode()) for name, value in headers.items())]
+        if token:
+            pairs.append((b"authorization", token.encode()))
+
+        async def ask():
+            answer = self.door(b"GET", f"/api/collections/{path}".encode(), pairs, b"")
+            return await answer if inspect.isawaitable(answer) else answer
+
+        status, _, body = self.site.node.run(ask())
+        return status, json.loads(body)
+
+
+@pytest.fixture
+def kept(site):
+    return Kept(site)
+
+
+def test_a_kept_answer_is_given_to_the_same_request_only(site, kept):
+    site.collection("things", TEXT, SECRET, listRule="@request.auth.id != '' || @request.headers.x_key = 'k'")
+    site.create("things", title="x", secret="s")
+    _, token = site.user("ann")
+    path = "things/records"
+    assert [kept(path, token)[1]["totalItems"] for _ in range(2)] == [1, 1]
+    assert kept.made == 1, "the second one was kept"
+    assert kept(path)[1]["totalItems"] == 0
+    assert kept(path, site.su)[1]["items"][0]["secret"] == "s"
+    assert "secret" not in kept(path, token)[1]["items"][0]
+    assert kept(path, **{"x-key": "k"})[1]["totalItems"] == 1
+    assert kept(path, **{"x-key": "j"})[1]["totalItems"] == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda site: site("PATCH", "collections/things", {"listRule": None}, token=site.su),
+        lambda site: site.sql("update users set tokenKey = 'another key'"),
+        lambda site: site.sql("delete from users"),
+        lambda site: site("DELETE", "collections/things", token=site.su),
+        lambda site: site("PATCH", "collections/things", {"listRule": "title = 'nothing'"}, token=site.su),
+        lambda site: setattr(site.clock, "wall", site.clock.wall + 6 * 86_400_000),
+    ],
+)
+def test_a_kept_answer_ends_with_what_it_was_made_of(site, kept, change):
+    site.collection("things", TEXT, listRule="@request.auth.id != ''")
+    site.create("things", title="x")
+    _, token = site.user("ann")
+    assert [kept("things/records", token)[1]["totalItems"] for _ in range(2)] == [1, 1]
+    assert kept.made == 1
+    change(site)
+    status, value = kept("things/records", token)
+    assert (status, value.get("totalItems", 0)) in ((200, 0), (403, 0), (404, 0))
+    assert kept.made == 2
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *("until > @now", "n >= @second || n < @second", "strftime('%s') != ''", "strftime('%s', 'now') != ''"),
+        *("strftime('%s', @request.query.t) != ''", "parent.until > @now || n = 0", "strftime('%s', 'NOW ') != ''"),
+    ],
+)
+def test_what_clock_or_chance_had_a_say_in_is_not_kept(site, kept, rule):
+    things = site.collection("things", NUMBER, {"name": "until", "type": "date"})
+    fields = [*things["fields"], relation("parent", things)]
+    change = {"fields": fields, "listRule": rule}
+    assert site("PATCH", "collections/things", change, token=site.su).status == 200
+    site.create("things", until="2050-01-01 00:00:00.000Z")
+    for _ in range(2):
+        assert kept("things/records?t=now")[0] == 200
+    assert kept.made == 2
+
+
+def test_expanding_under_a_rule_of_the_clock_is_not_kept(site, kept):
+    targets = site.collection("targets", {"name": "until", "type": "date"}, viewRule="until > @now")
+    site.collection("things", relation("to", targets))
+    site.create("things", to=site.create("targets", until="2050-01-01 00:00:00.000Z")["id"])
+    for path in ("things/records?expand=to", "things/records?sort=@random", "things/records?filter=to.until>@now"):
+        made = kept.made
+        assert [kept(path)[0] for _ in range(2)] == [200, 200]
+        assert kept.made == made + 2
+
+
+# -- passing on to the primary ----------------------------------------------------------------------------------------
+
+
+def test_headers_of_nodes_among_themselves_do_nothing_for_a_client(site):
+    site.collection("things", TEXT, **CLOSED)
+    headers = {"pando-records-hop": "1", "pando-bookmark": "1-1", "x-forwarded-for": "127.0.0.1"}
+    assert site("GET", "collections/things/records", headers=headers).status == 403
+    assert site("POST", "collections/things/records", {}, headers=headers).status == 403
+    assert site("GET", "settings", headers=headers).status == 401
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def test_sql_errors_and_broken_rules_are_not_shown(site):
+    site.collection("things", TEXT, SECRET)
+    site.create("things", title="x")
+    site.sql("""update _collections set listRule = 'wherever = ''own secret''' where name = 'things'""")
+    site.sql("update _collections set updated = '2099-01-01 00:00:00.000Z' where name = 'things'")
+    answer = site("GET", "collections/things/records")
+    assert (answer.status, "wherever" in answer.body.decode()) == (400, False)
+    site.sql("""update _collections set listRule = '', updated = '2099-01-02 00:00:00.000Z' where name = 'things'""")
+    site.sql("drop table things")
+    answer = site("GET", "collections/things/records")
+    assert (answer.status, "no such table" in answer.body.decode()) == (400, False)
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        "strftime('%s','now','x')=''",
+        "strftime(1,2,3,4,5,6,7,8,9,10)=''",
+        "title~'" + "%a" * 1500 + "'",
+        "title='" + "x" * 3400 + "'",
+        "geoDistance(1e,1,1,1)=1",
+        "geoDistance(999999999999999999999,1,1,1)<1",
+        "n=99999999999999999999999999999999999999999",
+        "n=" + "9" * 400,
+        "geoDistance(place.lon,place.lat,1,1)>=0",
+        "data.a.0.b='x'",
+        "data.0='x'",
+        "data." + ".".join("a" * 300) + "='x'",
+        "data.99999999999999999999='x'",
+        "title='\x00'",
+        "title='\ud7ff\U0001f600'",
+        "(" * 60 + "n=1" + ")" * 60,
+        "&&".join(["n=1"] * 200),
+        "||".join(["n=1"] * 200),
+        "&&".join(["n=1"] * 201),
+        "&&".join(["tags:each='a'"] * 200),
+        "||".join(["tags:each!='a'"] * 190),
+        "=".join(["n"] * 3),
+        "tags:length=1",
+        "tags:each~'a'",
+        "title:each='a'",
+        "title:isset=1",
+        "title:changed=1",
+        "self.self.self.self.self.self.self.title='a'",
+        "&&".join(f"self.self.self.things_via_self.{'self.' * n}title='a'" for n in range(3)),
+        "@now>@now",
+        "@nowhere=1",
+        "@request",
+        "@collection",
+        "null=null",
+        "true!=false",
+        "''=''",
+        "'a'~'b'",
+        "1>2",
+        ":",
+        "#a=1",
+        "a:=1",
+        "n.x=1",
+        "title.x.y=1",
+        "_via_=1",
+        "x_via_=1",
+        "things_via_self=1",
+        "things_via_self.id?=1",
+        "_rowid_=1",
+        "rowid=1",
+        "collectionId='x'",
+        "strftime()=1",
+        "nope()=1",
+        "strftime('%s',strftime('%s',strftime('%s',strftime('%s'))))=1",
+    ],
+)
+def test_filters_never_fail_otherwise_than_by_a_400(site, filter):
+    tags = {"name": "tags", "type": "select", "values": ["a", "b"], "maxSelect": 2}
+    place, data = {"name": "place", "type": "geoPoint"}, {"name": "data", "type": "json"}
+    things = site.collection("things", TEXT, NUMBER, tags, place, data)
+    fields = [*things["fields"], relation("self", things)]
+    assert site("PATCH", "collections/things", {"fields": fields}, token=site.su).status == 200
+    site.create("things", title="x", tags=["a", "b"], data={"a": [1]})
+    for token in ("", site.su):
+        answer = listed(site, "things", token, filter=filter)
+        assert answer.status in (200, 400), answer.body
+        assert "SQL" not in answer.body.decode()
+        for parts in (["sort"], ["expand"], ["fields"]):
+            answer = listed(site, "things", token, **{parts[0]: filter[:250]})
+            assert answer.status in (200, 400), answer.body
+    assert site.log.lines == []
+
+
+VALUES = [
+    *(None, True, -1, 0, 1.5, 1e308, -1e308, 1 << 63, 1 << 70, "", "x", "\x00", "a" * 5001, [], [1, None], [[["x"]]]),
+    *({}, {"a": {"b": None}}, {"lon": "x", "lat": None}, ["x"] * 3000, "[", '["a"', "9" * 400, "NaN", "Infinity"),
+    *("1e999", "-1e999", {"lon": 1e308, "lat": "Infinity"}, "\U0001f600" * 10, ["\x00"], {"\x00": 1}),
+]
+KINDS = [
+    *("text", "editor", "number", "bool", "email", "url", "date", "autodate", "select", "relation", "file", "json"),
+    *("password", "geoPoint"),
+]
+
+
+def test_bodies_never_fail_otherwise_than_by_a_400(site):
+    users = site("GET", "collections/users", token=site.su).json
+    special = {
+        "select": {"values": ["a", "x"], "maxSelect": 2},
+        "relation": {"collectionId": users["id"], "maxSelect": 3},
+        "file": {"maxSelect": 2},
+        "autodate": {"onCreate": True},
+    }
+    site.collection("things", *({"name": f"f{kind}", "type": kind, **special.get(kind, {})} for kind in KINDS))
+    record = site.create("things")
+    statuses = set()
+    for kind in KINDS:
+        for value in VALUES:
+            for key in (f"f{kind}", f"f{kind}+", f"f{kind}-", f"+f{kind}", f"f{kind}:autogenerate"):
+                body = {key: value}
+                if key != f"f{kind}" and value not in (VALUES[1], VALUES[9], VALUES[12], VALUES[13]):
+                    continue
+                for method, path in (("POST", ""), ("PATCH", f"/{record['id']}")):
+                    answer = site(method, f"collections/things/records{path}", body)
+                    assert answer.status in (200, 400), (kind, str(value)[:50], answer.body)
+                    statuses.add(answer.status)
+    assert statuses == {200, 400}
+    assert site.log.lines == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"title":"\\ud800"}',
+        b'{"title":"\\udc00x","\\ud800":1}',
+        b'{"data":{"\\ud800":1}}',
+        b'{"title":"\xff"}',
+        b"[" * 100_000,
+        b'{"data":' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"n":1e400}',
+        b'{"n":' + b"9" * 5000 + b"}",
+        b'{"data":' + b"9" * 5000 + b"}",
+        b'{"data":1e400}',
+        b'{"id":"\\u0000"}',
+        b'{"id":123456789012345}',
+        b'{"id":{}}',
+        b'{"title":1,"title":2}',
+        b'{"":1,"+":2,"-":3,":autogenerate":4}',
+    ],
+)
+def test_strange_json_is_a_record_or_a_400(site, body):
+    site.collection("things", TEXT, NUMBER, {"name": "data", "type": "json"})
+    record = site.create("things")
+    for method, path in (("POST", "things/records"), ("PATCH", f"things/records/{record['id']}")):
+        answer = site(method, f"collections/{path}", body)
+        assert answer.status in (200, 400), answer.body
+        if method == "POST" and answer.status == 200:
+            assert site("GET", f"collections/things/records/{answer.json['id']}").status == 200
+    assert listed(site, "things").status == 200
+    for path in ("users/auth-with-password", "users/impersonate/x", "users/auth-refresh"):
+        assert site("POST", f"collections/{path}", body, token=site.su).status in (200, 400, 403, 404)
+    assert site.log.lines == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "collections/things/records/%00",
+        "collections/things/records/%ff%fe",
+        "collections/things/records/" + "a" * 5000,
+        "collections/%00/records",
+        "collections//records",
+        "collections/things/records/",
+        "collections/things/records/a%2Fb",
+        "collections/THINGS/records/%27%20or%201=1",
+        "collections/things/records?page=-1&perPage=-1",
+        "collections/things/records?page=99999999999999999999",
+        "collections/things/records?page=9223372036854775807&perPage=1000",
+        "collections/things/records?perPage=1e9",
+        "collections/things/records?filter=%FF",
+        "collections/things/records?sort=%00",
+        "collections/things/records?" + "&".join(f"a{n}=1" for n in range(1001)),
+        "collections/things/records?fields=" + "a" * 20_000,
+        "collections/things/records?fields=" + ",".join("a" * 90),
+        "collections/things/records?fields=" + ".".join("a" * 1000),
+        "collections/things/records?expand=" + ".".join("a" * 1000),
+        "collections/things/records?expand=" + ",".join(f"a{n}" for n in range(1000)),
+        "collections/things/records?sort=" + ",".join("n" * 9),
+        "collections/things/records?sort=" + "n" * 256,
+        "collections/things/records?" + "a" * 70_000,
+    ],
+)
+def test_strange_addresses_are_a_400_or_404_at_worst(site, path):
+    site.collection("things", TEXT, NUMBER)
+    site.create("things")
+    for token in ("", site.su, "\x00", "a" * 10_000, "..", "Bearer Bearer x"):
+        answer = site("GET", path, token=token)
+        assert answer.status in (200, 400, 404), answer.body
+    assert site.log.lines == []
