@@ -88,6 +88,10 @@ async def import_(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """PUT collections/import."""
     only_superusers(asking)
     await defining.import_collections(desk, asking, await asked.json())
+    left = {each.id for each in (await desk.known()).schema.collections}
+    for collection in asking.schema.collections:
+        if collection.id not in left:
+            await desk.files.clear_collection(asking.known.settings.s3, collection.id)
     return NO_CONTENT
 
 

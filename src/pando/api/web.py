@@ -49,6 +49,7 @@ from pando.records.auth.passwords import PasswordWorker
 from pando.records.desk import Desk
 from pando.records.files.cabinet import Cabinet
 from pando.records.files.proofs import FileProofs
+from pando.records.files.sweeping import EVERY_S, sweep
 from pando.records.realtime.forgetting import forget_old
 from pando.records.realtime.pump import Commits
 from pando.records.sqlite_engine import SqliteEngine
@@ -152,6 +153,7 @@ class _WebProcess:
                 loop.create_task(_every(SWEEP_S, lambda: gate.sweep(loop.time()))),
                 loop.create_task(_every(1.0, self._sweep_streams)),
                 loop.create_task(self._forget_changes()),
+                loop.create_task(self._sweep_files()),
             ]
             for task in tasks:
                 task.add_done_callback(self._ended)
@@ -254,6 +256,14 @@ class _WebProcess:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.emit("process.failed", error=repr(error))
             os._exit(1)
+
+    async def _sweep_files(self) -> None:
+        """Remove copies of files that are not needed any more: from one process of the node."""
+        while self._index == 0:
+            await asyncio.sleep(EVERY_S)
+            if self._desk is not None:
+                with contextlib.suppress(PandoError):  # the node is not ready, the disk refuses: it has time
+                    await sweep(self._desk, SystemClock())
 
     async def _forget_changes(self) -> None:
         """Keep the change feed within bounds: from one process of the primary."""

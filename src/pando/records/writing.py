@@ -82,6 +82,8 @@ async def _store_files(collection: Collection, values: Mapping[str, FieldValue],
 
 def _as_stored(collection: Collection, values: Mapping[str, FieldValue]) -> Mapping[str, FieldValue]:
     """Give values with the names of files in place of the files."""
+    if not file_fields(collection):
+        return values
     found = dict(values)
     for each in file_fields(collection):
         its = ops(each)

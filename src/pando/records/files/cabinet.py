@@ -63,11 +63,16 @@ class Cabinet:
         self.spools = Spools(temporary)
         self._log = log
         self._fetch = fetch
-        local = LocalStorage(directory)
+        self._local_storage = local = LocalStorage(directory)
         self._local = Place(local, ThumbMaker(local, threads=THUMB_THREADS), is_local=True)
         self._bucket: tuple[S3, Place] | None = None
         self._former: list[Place] = []
         self._clearing: set[asyncio.Task[None]] = set()
+
+    @property
+    def local(self) -> LocalStorage:
+        """The files on this machine, wherever new ones go."""
+        return self._local_storage
 
     def place(self, settings: S3) -> Place:
         """Give where files are by these settings."""
