@@ -7,7 +7,7 @@ import pytest
 import uvloop
 
 from pando.errors import OutcomeUnknown, PrimaryUnavailable
-from pando.node.http_client import exchange, passed_headers
+from pando.node.http_client import download, exchange, passed_headers
 
 
 def run(scenario):
@@ -96,6 +96,54 @@ def test_an_early_answer_counts_even_if_the_body_was_not_taken():
             except OutcomeUnknown:
                 return  # the reset overtook the answer: that is all that can be known
             assert (status, body) == (413, b"no")
+
+    run(scenario())
+
+
+def test_a_body_that_breaks_off_is_told_as_what_broke_it():
+    class Gone(Exception):
+        pass
+
+    async def broken():
+        yield b"abc"
+        raise Gone
+
+    async def scenario():
+        async def silent(reader, writer):
+            await reader.read()
+            writer.close()
+
+        listening = await asyncio.start_server(silent, "127.0.0.1", 0)
+        target = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        with pytest.raises(Gone):
+            await exchange(target, "POST", "/", [(b"content-length", b"1000000")], broken(), timeout_s=5)
+        listening.close()
+
+    run(scenario())
+
+
+def test_a_download_comes_piece_by_piece():
+    content = bytes(range(256)) * 20_000
+
+    async def scenario():
+        head = b"HTTP/1.1 200 OK\r\nEtag: x\r\ncontent-length: %d\r\n\r\n" % len(content)
+        async with server(head + content) as (target, got):
+            async with download(target, "/big", [(b"pando", b"me")], pause_s=5) as found:
+                assert (found.status, found.header(b"etag"), found.header(b"none")) == (200, b"x", b"")
+                pieces = [piece async for piece in found.chunks()]
+            assert b"".join(pieces) == content and len(pieces) > 1
+            assert (await got)[0].startswith("GET /big HTTP/1.1\r\npando: me\r\n")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc", b"nonsense\r\n\r\n"])
+def test_a_download_that_breaks_off_is_an_error(answer):
+    async def scenario():
+        async with server(answer) as (target, _):
+            with pytest.raises(PrimaryUnavailable):
+                async with download(target, "/", [], pause_s=5) as found:
+                    assert [piece async for piece in found.chunks()] == [b"abc"]
 
     run(scenario())
 
