@@ -84,7 +84,7 @@ def field(value: object) -> model.Field:
     """Read a field; raise BadShape, also for a type that there is not."""
     if not isinstance(value, Mapping):
         raise BadShape("a field must be an object")
-    if value.get("type") not in FIELD_TYPES:
+    if str(value.get("type")) not in FIELD_TYPES:
         raise BadShape("missing or unknown field type")
     return _convert(cleaned(value), _FIELD)
 
