@@ -15,7 +15,6 @@ from pando.records.filter.parser import parse
 from pando.records.filter.syntax import AllOf, AnyOf, Comparison, Name, Operator, Text
 from pando.records.model import (
     BoolField,
-    Collection,
     FileField,
     GeoPointField,
     JsonField,
@@ -24,6 +23,7 @@ from pando.records.model import (
     SelectField,
 )
 
+LISTS = SelectField | RelationField | FileField
 TEXT, NUMERIC, LIST = "text", "numeric", "list"
 
 
@@ -68,27 +68,36 @@ class Step:
     name: tuple
     is_many: bool
     choices: Any = field(compare=False)  # of chosen rows, the list of rows to choose from
+    may_see: Any = field(compare=False, default=None)  # of a row, whether a client may see it
 
 
 def find(world, collection, filters, row=None):
     """Give the rows that satisfy all filters, which are pairs of text and whether a client wrote it."""
-    parsed = [Filtered(world, collection, text, is_client) for text, is_client in filters if text.strip()]
+    parsed = [Filtered(world, collection, text, is_client) for text, is_client in filters if text]
     joins = sorted({way for each in parsed for way in each.joins}, key=len)
     found = []
+    hidden = {way for each in parsed if each.names.is_client for way in each.joins if way[-1].may_see}
     for each in world.rows[collection.name] if row is None else [row]:
-        if any(all(one.truth(chosen) is True for one in parsed) for chosen in combinations({(): each}, joins)):
+        if any(
+            all(one.truth(chosen) is True for one in parsed)
+            and all(chosen[way] is None or way[-1].may_see(chosen[way]) for way in hidden)
+            for chosen in combinations({(): each}, joins)
+        ):
             found.append(each)
     return found
 
 
-def combinations(chosen, joins):
-    """Choose a row for each join, in all ways; None where there is nothing to choose."""
+def combinations(chosen, joins, keep=False):
+    """Choose a row for each join, in all ways; None where there is nothing to choose, or only what is hidden."""
     if not joins:
         yield chosen
         return
     way, *rest = joins
-    for row in way[-1].choices(chosen) or [None]:
-        yield from combinations({**chosen, way: row}, rest)
+    rows = way[-1].choices(chosen)
+    if keep and way[-1].may_see:
+        rows = [row for row in rows if way[-1].may_see(row)]
+    for row in rows or [None]:
+        yield from combinations({**chosen, way: row}, rest, keep)
 
 
 class Filtered:
@@ -135,14 +144,25 @@ class Filtered:
         firsts = {way for way in (left.first_many, right.first_many) if way}
         if node.any_match or not firsts or truth is not True:
             return truth
-        ways = {way for way in (*left.joins, *right.joins) if any(way[: len(first)] == first for first in firsts)}
-        others = combinations(chosen, sorted(ways, key=len))
-        return all(holds(left, node.operator, right, other) is not False for other in others)
+        return not any(
+            holds(left, node.operator, right, one, other) is False
+            for one in self._values(left, chosen)
+            for other in self._values(right, chosen)
+        )
+
+    def _values(self, side, chosen):
+        """Choose rows for the joins of one side from the first that has several; hidden ones count as none."""
+        ways = sorted(
+            (way for way in side.joins if side.first_many and way[: len(side.first_many)] == side.first_many), key=len
+        )
+        return combinations(chosen, ways, keep=self.names.is_client)
 
 
-def holds(left, operator, right, chosen):
-    truths = [compare(left.value(chosen), operator, right.value(chosen))]
-    truths += [side.guard(chosen) for side in (left, right) if side.guard]
+def holds(left, operator, right, chosen, other=None):
+    """Compare two sides, with rows chosen for each."""
+    other = chosen if other is None else other
+    truths = [compare(left.value(chosen), operator, right.value(other))]
+    truths += [side.guard(rows) for side, rows in ((left, chosen), (right, other)) if side.guard]
     return False if False in truths else None if None in truths else True
 
 
@@ -221,55 +241,45 @@ class Names:
             other = self.world.schema.find(key.partition("_via_")[0])
             back = other.field(key.partition("_via_")[2])
             return self.walk(other, (*way, self.back(other, back, way)), rest, modifier)
-        if isinstance(known, RelationField) and rest and rest != ["id"]:
+        is_local = rest == ["id"] and not (known.is_multiple and self.is_client)
+        if isinstance(known, RelationField) and rest and not is_local:
             target = self.world.schema.find(known.collection_id)
             if known.is_multiple:
                 way = (*way, items(known, way))
             return self.walk(target, (*way, self.record(known, target, way)), rest, modifier)
-        if modifier == "each" or (rest == ["id"] and known.is_multiple):
+        if isinstance(known, LISTS) and (modifier == "each" or (rest == ["id"] and known.is_multiple)):
             way = (*way, items(known, way))
             found = Operand(prefixes(way), lambda chosen: Value(plain(chosen[way])))
             return lower(found) if modifier == "lower" else found
-        if modifier == "length":
+        if isinstance(known, LISTS) and modifier == "length" and not rest:
             return Operand(prefixes(way), lambda chosen: Value(len(as_list(column(chosen, way, key)))))
         found = Operand(prefixes(way), lambda chosen: stored(known, column(chosen, way, key), rest))
         if self.is_client and key == "email":
-            found.guard = lambda chosen: self.email_is_public(collection, chosen[way])
+            found.guard = lambda chosen: None if chosen[way] is None else bool(chosen[way]["emailVisibility"])
         return lower(found) if modifier == "lower" else found
 
     def back(self, other, known, way):
         def choices(chosen):
             own = column(chosen, way, "id")
             found = [row for row in self.world.rows[other.name] if own in as_list(row[known.name], keep_empty=True)]
-            return self.allowed(other, found)
+            return [row for row in found if not is_guarded or self.is_listed(other, row)]
 
-        return Step(("back", other.id, known.name, self.is_guarded(other)), not is_unique(other, known), choices)
+        is_guarded = self.is_guarded(other)
+        return Step(("back", other.id, known.name, is_guarded), not is_unique(other, known), choices)
 
     def record(self, known, target, way):
         def choices(chosen):
             wanted = chosen[way] if known.is_multiple else column(chosen, way, known.name)
-            return self.allowed(target, [row for row in self.world.rows[target.name] if row["id"] == wanted])
+            return [row for row in self.world.rows[target.name] if row["id"] == wanted]
 
-        return Step(("record", known.name, self.is_guarded(target)), False, choices)
+        may_see = (lambda row: self.is_listed(target, row)) if self.is_guarded(target) else None
+        return Step(("record", known.name), False, choices, may_see)
 
     def is_guarded(self, collection):
         return bool(self.is_client and collection.rules.list)
 
-    def allowed(self, collection, rows):
-        if not self.is_client:
-            return rows
-        rule = collection.rules.list
-        return [row for row in rows if find(self.world, collection, [(rule, False)], row)]
-
-    def email_is_public(self, collection: Collection, row):
-        if row is None:
-            return None
-        auth = self.world.request.auth
-        is_own = auth is not None and auth.collection.id == collection.id and auth.values["id"] == row["id"]
-        rule = collection.auth.manage_rule
-        return (
-            bool(row["emailVisibility"]) or is_own or bool(rule and find(self.world, collection, [(rule, False)], row))
-        )
+    def is_listed(self, collection, row):
+        return bool(find(self.world, collection, [(collection.rules.list, False)], row))
 
 
 def is_unique(collection, known):
@@ -333,7 +343,7 @@ def stored(known, value, rest):
         return Value(plain(value), is_json=True)
     if isinstance(known, NumberField | BoolField):
         return Value(plain(value), NUMERIC)
-    is_list = isinstance(known, SelectField | RelationField | FileField) and known.is_multiple
+    is_list = isinstance(known, LISTS) and known.is_multiple
     return Value(plain(value), LIST if is_list else TEXT)
 
 

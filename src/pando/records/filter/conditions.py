@@ -6,17 +6,17 @@ collections, where a client's filter needs them, are translated here, too: about
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pando.records.filter import functions
 from pando.records.filter.comparing import compare
 from pando.records.filter.context import Context, Tree, Trust
 from pando.records.filter.lexer import lex
-from pando.records.filter.logic import Every, Logic, Scopes, Some, Test
+from pando.records.filter.logic import AllMatch, Every, Logic, Scopes, Some, Test
 from pando.records.filter.operands import Operand, bound
 from pando.records.filter.parser import parse
-from pando.records.filter.parts import TRUE, Column, Fragment, Join, enclosed, joined, moved
-from pando.records.filter.paths import Hardening, Paths, Rows
+from pando.records.filter.parts import Column, Fragment, Join, moved
+from pando.records.filter.paths import Paths, Rows
 from pando.records.filter.resolver import Resolver
 from pando.records.filter.slots import Constant, Slot, State
 from pando.records.filter.syntax import (
@@ -43,7 +43,6 @@ class Conditions:
         self._context = context
         self._rows = rows
         self._tree = Tree(rows.join)
-        self._emails: dict[Join, Fragment] = {}
 
     @property
     def singles(self) -> list[Join]:
@@ -52,15 +51,27 @@ class Conditions:
 
     def logic(self, condition: Condition, trust: Trust, literals: Literals) -> Logic:
         """Translate a filter; raises FilterError, or ApiError 403."""
-        return _Translation(self._context, self._resolver(trust), literals).logic(condition)
+        hidden = self._tree.hidden if trust is Trust.CLIENT else {}
+        return _Translation(self._context, self._resolver(trust), literals, hidden).logic(condition)
+
+    @property
+    def hidden(self) -> Mapping[Join, Fragment]:
+        """The joins made so far whose rows a client sees only on a condition."""
+        return self._tree.hidden
+
+    def visible(self) -> list[Logic]:
+        """Demand that relations of a client's filters and sorts lead to what the client may see, or nowhere."""
+        return [
+            Test(("(", Column(join, "id"), " IS NULL OR ", *condition, ")"), frozenset({join}))
+            for join, condition in self._tree.hidden.items()
+        ]
 
     def name(self, name: str, trust: Trust) -> Operand:
         """Translate a name alone, to sort by."""
         return self._resolver(trust).operand(name)
 
     def _resolver(self, trust: Trust) -> Resolver:
-        hardening = Hardening(self._may_list, self._may_see_email) if trust is Trust.CLIENT else None
-        paths = Paths(self._context, self._tree, hardening)
+        paths = Paths(self._context, self._tree, self._may_list if trust is Trust.CLIENT else None)
         return Resolver(self._context, self._rows, paths, trust)
 
     # -- rules of other collections -----------------------------------------------------------------------------------
@@ -68,27 +79,9 @@ class Conditions:
     def _may_list(self, collection: Collection, join: Join) -> Fragment:
         return rule_at(self._context, Rows(collection, join), collection.rules.list or "")
 
-    def _may_see_email(self, collection: Collection, join: Join) -> Fragment:
-        """Ask whether the address is public, one's own, or of a record that one manages."""
-        if join not in self._emails:
-            self._emails[join] = self._public_email(collection, join)
-        return self._emails[join]
-
-    def _public_email(self, collection: Collection, join: Join) -> Fragment:
-        ways: list[Fragment] = [(Column(join, "emailVisibility"), " = TRUE")]
-        own = self._resolver(Trust.RULE).is_own(collection, (Column(join, "id"),))
-        if own:
-            ways.append(own)
-        manage = (collection.auth.manage_rule or "").strip() if collection.auth else ""
-        if manage:
-            ways.append(rule_at(self._context, Rows(collection, join), manage))
-        return enclosed(joined(" OR ", ways))
-
 
 def rule_at(context: Context, rows: Rows, rule: str) -> Fragment:
     """Ask whether a row satisfies a rule."""
-    if not rule.strip():
-        return TRUE
     try:
         return _rule_at(context, rows, rule)
     except FilterError as error:  # what the rule says is not for who made the filter
@@ -114,8 +107,11 @@ def _rule_at(context: Context, rows: Rows, rule: str) -> Fragment:
 class _Translation:
     """Translates one filter."""
 
-    def __init__(self, context: Context, resolver: Resolver, literals: Literals) -> None:
+    def __init__(
+        self, context: Context, resolver: Resolver, literals: Literals, hidden: Mapping[Join, Fragment]
+    ) -> None:
         self._context = context
+        self._hidden = hidden
         self._resolver = resolver
         self._literals = literals
 
@@ -127,8 +123,16 @@ class _Translation:
 
     def _test(self, comparison: Comparison) -> Test:
         left, right = self._operand(comparison.left), self._operand(comparison.right)
-        compared = compare(self._context.dialect, left, comparison.operator, right)
-        return Test(compared.sql, left.joins | right.joins, compared.rejects, not comparison.any_match)
+        dialect, operator = self._context.dialect, comparison.operator
+        compared = compare(dialect, left, operator, right)
+        joins = left.joins | right.joins
+        if comparison.any_match:
+            return Test(compared.sql, joins, compared.rejects)
+
+        def again(to_left: Mapping[Join, Join], to_right: Mapping[Join, Join]) -> Fragment:
+            return compare(dialect, left.moved(to_left), operator, right.moved(to_right)).sql
+
+        return Test(compared.sql, joins, compared.rejects, AllMatch((left.joins, right.joins), again, self._hidden))
 
     def _operand(self, term: Term) -> Operand:
         if isinstance(term, Name):

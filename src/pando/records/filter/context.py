@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from enum import StrEnum
 
 from pando.records.filter.dialect import Dialect
@@ -46,11 +46,15 @@ class Context:
 
 
 class Tree:
-    """The joins around one row, `root`; the same way leads to the same join."""
+    """The joins around one row, `root`; the same way leads to the same join.
+
+    `hidden` are joins that a client's filter or sort reads, with the condition on which the client may see their rows.
+    """
 
     def __init__(self, root: Join) -> None:
         self.root = root
         self._found: dict[Hashable, Join] = {}
+        self.hidden: dict[Join, Fragment] = {}
 
     def find(self, key: Hashable) -> Join | None:
         """Find a join that was made under a key."""
@@ -59,6 +63,11 @@ class Tree:
     def keep(self, key: Hashable, join: Join) -> None:
         """Keep a join under a key."""
         self._found[key] = join
+
+    def hide(self, join: Join, condition: Callable[[], Fragment]) -> None:
+        """Note on what condition a client may see a join's rows."""
+        if join not in self.hidden:
+            self.hidden[join] = condition()
 
     @property
     def singles(self) -> list[Join]:

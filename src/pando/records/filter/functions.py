@@ -8,7 +8,7 @@ from pando.records.filter.context import Context
 from pando.records.filter.operands import Operand
 from pando.records.filter.parts import Column, Fragment, joined
 from pando.records.filter.slots import TimeSlot
-from pando.records.filter.syntax import Call, FilterError, Name, Number, Term
+from pando.records.filter.syntax import Call, FilterError, Name, Number, Term, Text
 
 GEO_DISTANCE = "geoDistance"
 STRFTIME = "strftime"
@@ -32,8 +32,10 @@ def _distance(context: Context, term: Call, operand: Callable[[Term], Operand]) 
 
 
 def _formatted_time(context: Context, term: Call, operand: Callable[[Term], Operand]) -> Operand:
-    if not term.arguments:
-        raise FilterError(f"{STRFTIME} takes a format, a moment and its modifiers")
+    head, rest = term.arguments[:2], term.arguments[2:]
+    is_right = bool(head) and all(isinstance(each, Text) for each in (head[0], *rest))
+    if not is_right or isinstance(head[-1], Call):
+        raise FilterError(f"{STRFTIME} takes a format, a moment and its modifiers, all but the moment as texts")
     found = [operand(each) for each in term.arguments]
     moment = _moment(found[1]) if len(found) > 1 else (TimeSlot(),)
     if len(found) == 1 or found[1].is_fixed:

@@ -16,18 +16,31 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pando.records.filter.dialect import Dialect
+from pando.records.filter.operands import Operand
 from pando.records.filter.parts import TRUE, Fragment, Join, chained, enclosed, joined, lineage, moved
 from pando.records.filter.syntax import JOINS_TOGETHER_MAX, FilterError
 
 
 @dataclass(frozen=True, slots=True)
+class AllMatch:
+    """That a comparison must hold for all values: the joins of its sides, and the comparison with others instead.
+
+    Rows of `hidden` joins count only on their condition.
+    """
+
+    sides: tuple[frozenset[Join], frozenset[Join]]
+    again: Callable[[Mapping[Join, Join], Mapping[Join, Join]], Fragment]
+    hidden: Mapping[Join, Fragment]
+
+
+@dataclass(frozen=True, slots=True)
 class Test:
-    """One comparison: its SQL, the joins that it reads, those without whose rows it fails; all values or any."""
+    """One comparison: its SQL, the joins that it reads, those without whose rows it fails."""
 
     sql: Fragment
     joins: frozenset[Join] = frozenset()
     rejects: frozenset[Join] = frozenset()
-    all_match: bool = False
+    all_match: AllMatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,7 @@ class Scopes:
 
     def tables(self, joins: Iterable[Join]) -> Fragment:
         """Write joins of a FROM that has begun, each with at most one row, or with NULLs where there is none."""
-        return self._rest(_ordered(joins), {}, frozenset())
+        return self._rest(_ordered(joins), frozenset())
 
     def exists(self, joins: Iterable[Join], condition: Fragment) -> Fragment:
         """Ask whether some combination of rows satisfies a condition."""
@@ -99,12 +112,13 @@ class Scopes:
         members = _ordered(joins)
         # SQLite can make a join of an outer EXISTS that begins with a table. See _from for all others.
         first = next((each for each in members if each in inner and (is_outer or each.is_list)), None)
-        return ("EXISTS (SELECT 1", *self._from(members, {}, inner, first, condition), ")")
+        return ("EXISTS (SELECT 1", *self._from(members, inner, first, condition), ")")
 
-    def all_of(self, value: Fragment, joins: Iterable[Join], function: str) -> Fragment:
+    def one_of(self, operand: Operand, hidden: Mapping[Join, Fragment], function: str) -> Fragment:
         """Make one value of all values that a path leads to."""
-        members = _ordered(_members(joins, _firsts(joins)))
-        return ("(SELECT ", function, "(", *value, ")", *self._from(members, {}, frozenset(), None, ()), ")")
+        copies = self._copies(_members(operand.joins, _firsts(operand.joins)), hidden)
+        value = operand.moved(copies).sql
+        return ("(SELECT ", function, "(", *value, ")", *self._from(_ordered(copies.values()), frozenset(), None), ")")
 
     def _test(self, test: Test, hosted: frozenset[Join], is_outer: bool) -> Fragment:
         firsts = _firsts(test.joins)
@@ -114,17 +128,29 @@ class Scopes:
             found = self._exists(_members(test.joins, own), test.sql, test.rejects, is_outer)
         if not test.all_match or not firsts:
             return found
-        return (*found, " AND ", *self._none_fails(test, firsts))
+        return (*found, " AND ", *self._none_fails(test.all_match))
 
-    def _none_fails(self, test: Test, firsts: frozenset[Join]) -> Fragment:
-        """Ask whether no combination of values fails a comparison."""
-        members = _ordered(_members(test.joins, firsts))
-        copies = {each: Join(self._new_alias(), each.number, is_many=each.is_many) for each in members}
+    def _none_fails(self, all_match: AllMatch) -> Fragment:
+        """Ask whether no value of one side with any value of the other fails a comparison."""
+        left, right = (self._copies(_members(joins, _firsts(joins)), all_match.hidden) for joins in all_match.sides)
+        firsts = [to[each] for to in (left, right) for each in to if each.first_many is each]
         # A lone path without rows has nothing that could fail; of two, the other's values are compared with NULL.
-        inner = firsts if len(firsts) == 1 else frozenset()
+        inner = frozenset(firsts if len(firsts) == 1 else ())
         first = next((each for each in inner if each.is_list), None)
-        condition = ("NOT (", *moved(test.sql, copies), ")")
-        return ("NOT EXISTS (SELECT 1", *self._from(members, copies, inner, first, condition), ")")
+        condition = ("NOT (", *all_match.again(left, right), ")")
+        members = _ordered([*left.values(), *right.values()])
+        return ("NOT EXISTS (SELECT 1", *self._from(members, inner, first, condition), ")")
+
+    def _copies(self, joins: Iterable[Join], hidden: Mapping[Join, Fragment]) -> dict[Join, Join]:
+        """Make joins that read the same once more; rows of hidden joins only on their condition."""
+        to = {
+            each: Join(self._new_alias(), each.number, is_many=each.is_many, is_list=each.is_list)
+            for each in _ordered(joins)
+        }
+        for each, copy in to.items():
+            copy.source = moved(each.source, to)
+            copy.on = moved(joined(" AND ", [each.on, hidden[each]]) if each in hidden else each.on, to)
+        return to
 
     def _together(self, items: Sequence[Logic], hosted: frozenset[Join], is_outer: bool) -> Fragment:
         """Write parts that are joined by AND and speak of the same rows."""
@@ -137,12 +163,7 @@ class Scopes:
         return self._exists(joins, condition, frozenset().union(*(_rejects(each) for each in items)), is_outer)
 
     def _from(
-        self,
-        members: Sequence[Join],
-        to: Mapping[Join, Join],
-        inner: frozenset[Join],
-        first: Join | None,
-        condition: Fragment,
+        self, members: Sequence[Join], inner: frozenset[Join], first: Join | None, condition: Fragment = ()
     ) -> Fragment:
         """Write FROM and WHERE; without a `first` join it begins with one row, beside which there may be none.
 
@@ -151,24 +172,21 @@ class Scopes:
         """
         if first is None:
             start: Fragment = (f" FROM (SELECT 1) AS {self._dialect.name(self._new_alias())}",)
-            return (*start, *self._rest(members, to, inner), *((" WHERE ", *condition) if condition else ()))
-        rest = self._rest([each for each in members if each is not first], to, inner)
-        where = joined(" AND ", [each for each in (moved(first.on, to), condition) if each and each != TRUE])
-        return (" FROM ", *self._table(first, to), *rest, *((" WHERE ", *where) if where else ()))
+            return (*start, *self._rest(members, inner), *((" WHERE ", *condition) if condition else ()))
+        rest = self._rest([each for each in members if each is not first], inner)
+        where = joined(" AND ", [each for each in (first.on, condition) if each and each != TRUE])
+        return (" FROM ", *self._table(first), *rest, *((" WHERE ", *where) if where else ()))
 
-    def _rest(self, members: Sequence[Join], to: Mapping[Join, Join], inner: frozenset[Join]) -> Fragment:
+    def _rest(self, members: Sequence[Join], inner: frozenset[Join]) -> Fragment:
         if len(members) > JOINS_TOGETHER_MAX:
             raise FilterError(f"more than {JOINS_TOGETHER_MAX} related collections and lists together")
         return joined(
             "",
-            (
-                (" JOIN " if each in inner else " LEFT JOIN ", *self._table(each, to), " ON ", *moved(each.on, to))
-                for each in members
-            ),
+            ((" JOIN " if each in inner else " LEFT JOIN ", *self._table(each), " ON ", *each.on) for each in members),
         )
 
-    def _table(self, join: Join, to: Mapping[Join, Join]) -> Fragment:
-        return (*moved(join.source, to), f" AS {self._dialect.name(to.get(join, join).alias)}")
+    def _table(self, join: Join) -> Fragment:
+        return (*join.source, f" AS {self._dialect.name(join.alias)}")
 
 
 def _members(joins: Iterable[Join], firsts: frozenset[Join]) -> frozenset[Join]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pando.records.filter.parts import NULL, Column, Fragment, Join
+from pando.records.filter.parts import NULL, Column, Fragment, Join, moved
 from pando.records.filter.slots import Constant, PatternSlot, Slot, State
 
 
@@ -34,6 +35,11 @@ class Operand:
     def joins(self) -> frozenset[Join]:
         """The joins that it reads (a guard reads these, or joins of its own)."""
         return frozenset(each.join for each in self.sql if isinstance(each, Column))
+
+    def moved(self, to: Mapping[Join, Join]) -> Operand:
+        """Read other joins."""
+        sql, guard, pattern = (moved(each, to) for each in (self.sql, self.guard, self.pattern))
+        return Operand(sql, self.state, self.is_json, self.strict, guard, pattern)
 
 
 NOTHING = Operand(NULL, State.NULL)

@@ -1,8 +1,9 @@
 """Paths of names from a record on: columns, JSON, relations and back relations, with their joins and modifiers.
 
 A path starts at rows that are read (`Rows`) or at values that the request carries (`Sent`). What a client may not
-see, hidden fields and passwords, is unknown to it; rows of other collections it finds only as their list rules allow:
-the rule stands in the condition of the join, so that such rows are as absent. Pure.
+see, hidden fields and passwords, is unknown to it, and so is a collection whose list rule is for superusers. Rows that
+a list rule keeps from a client are absent where a back relation leads to them; where a relation does, the record that
+refers to them is not found either (`Tree.hidden`), as in PocketBase. Pure.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Final, Protocol
 from pando.records.filter.context import Context, Tree
 from pando.records.filter.dialect import Dialect
 from pando.records.filter.operands import Operand, bound
-from pando.records.filter.parts import TRUE, Column, Fragment, Join, joined
+from pando.records.filter.parts import TRUE, Column, Fragment, Join
 from pando.records.filter.request import Area, RequestPath
 from pando.records.filter.slots import LastSlot, LengthSlot, ListSlot, RequestSlot
-from pando.records.filter.syntax import RELATIONS_MAX, FilterError
+from pando.records.filter.syntax import RELATIONS_MAX, FilterError, UnknownName
 from pando.records.model import (
     BoolField,
     Collection,
@@ -39,6 +40,8 @@ _UNIQUE = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _VIA: Final = "_via_"
+LISTS: Final = (SelectField, RelationField, FileField)
+"""Fields that can have several values."""
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -66,11 +69,11 @@ class Path:
 
     def unknown(self) -> FilterError:
         """Make the error for whatever is not there, or may not be known to be there."""
-        return FilterError(f"unknown field {self.name!r}")
+        return UnknownName(f"unknown field {self.name!r}")
 
     def unsuitable(self) -> FilterError:
         """Make the error for a modifier that the value does not have."""
-        return FilterError(f"{self.name!r} cannot have this modifier")
+        return FilterError(f"{self.name!r} cannot have its modifier")
 
 
 def split(name: str) -> Path:
@@ -173,20 +176,27 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class Hardening:
-    """What stands between a client's filter and other people's records: conditions on a row of a join."""
+class Target:
+    """A collection to join: under which key, and whether it may give several rows."""
 
-    may_list: Callable[[Collection, Join], Fragment]
-    may_see_email: Callable[[Collection, Join], Fragment]
+    collection: Collection
+    key: tuple[object, ...]
+    is_many: bool
+
+
+MayList = Callable[[Collection, Join], Fragment]
 
 
 class Paths:
-    """Follows paths and makes their joins in one tree."""
+    """Follows paths and makes their joins in one tree.
 
-    def __init__(self, context: Context, tree: Tree, hardening: Hardening | None) -> None:
+    For a client's filter `may_list` gives the condition on which the client may see a row of a join.
+    """
+
+    def __init__(self, context: Context, tree: Tree, may_list: MayList | None) -> None:
         self._context = context
         self._tree = tree
-        self._hardening = hardening
+        self._may_list = may_list
 
     def operand(self, source: Source, path: Path, keys: tuple[str, ...]) -> Operand:
         """Give what `keys` lead to from a source; raises FilterError."""
@@ -194,7 +204,7 @@ class Paths:
             field, rest = self._field(source.collection, key), keys[place + 1 :]
             if field is not None and not (isinstance(field, RelationField) and rest):
                 return self._leaf(source, field, rest, path)
-            if isinstance(field, RelationField) and rest == ("id",):
+            if isinstance(field, RelationField) and rest == ("id",) and not (field.is_multiple and self._may_list):
                 return self._ids(source, field, path)
             if place >= RELATIONS_MAX:
                 raise FilterError(f"{path.name!r} follows more than {RELATIONS_MAX} relations")
@@ -218,13 +228,13 @@ class Paths:
 
     def open(self, collection: Collection, key: str, path: Path) -> Rows:
         """Join all rows of a collection, whatever the row."""
-        return Rows(collection, self._join(("all", collection.id, key), None, collection, lambda _: TRUE, path, True))
+        return self._joined(Target(collection, ("all", collection.id, key), True), None, lambda _: TRUE, path)
 
     # -- steps --------------------------------------------------------------------------------------------------------
 
     def _field(self, collection: Collection, name: str) -> Field | None:
         field = collection.field(name)
-        if field is not None and self._hardening and (field.hidden or isinstance(field, PasswordField)):
+        if field is not None and self._may_list and (field.hidden or isinstance(field, PasswordField)):
             return None
         return field
 
@@ -236,9 +246,13 @@ class Paths:
         if field.is_multiple:
             parent = self._items(source, field)
             of = (Column(parent, "value"),)
-        key = (_origin(source), field.name, "record")
-        many = target.is_view  # nothing says that the ids of a view differ
-        return Rows(target, self._join(key, parent, target, lambda join: (Column(join, "id"), " = ", *of), path, many))
+        # Nothing says that the ids of a view differ.
+        way = Target(target, (_origin(source), field.name, "record"), target.is_view)
+        rows = self._joined(way, parent, lambda join: (Column(join, "id"), " = ", *of), path)
+        may_list = self._may_list
+        if may_list and target.rules.list:
+            self._tree.hide(rows.join, lambda: may_list(target, rows.join))
+        return rows
 
     def _follow_back(self, source: Source, other: Collection, field: RelationField, path: Path) -> Rows:
         own_id = source.column("id")
@@ -251,32 +265,29 @@ class Paths:
 
         is_many = field.is_multiple or not _is_unique(other, field.name)
         key = (_origin(source), other.id, field.name, "back")
-        return Rows(other, self._join(key, source.join, other, on, path, is_many))
+        if not (self._may_list and other.rules.list):
+            return self._joined(Target(other, key, is_many), source.join, on, path)
+        may_list = self._may_list
+        return self._joined(
+            Target(other, (*key, "listed"), is_many),
+            source.join,
+            lambda join: (*on(join), " AND ", *may_list(other, join)),
+            path,
+        )
 
-    def _join(
-        self,
-        key: tuple[object, ...],
-        parent: Join | None,
-        target: Collection,
-        on: Callable[[Join], Fragment],
-        path: Path,
-        is_many: bool,
-    ) -> Join:
+    def _joined(self, target: Target, parent: Join | None, on: Callable[[Join], Fragment], path: Path) -> Rows:
         """Find or make the join of a collection's rows."""
-        if self._hardening and target.rules.list is None:
+        collection = target.collection
+        if self._may_list and collection.rules.list is None:
             raise path.unknown()
-        is_guarded = self._hardening is not None and bool((target.rules.list or "").strip())
-        found = self._tree.find((*key, is_guarded))
-        if found is not None:
-            return found
-        self._context.tables.add(target.name)
-        source = (self._context.dialect.name(target.name),)
-        join = self._context.new_join(source, parent, is_many=is_many)
-        self._tree.keep((*key, is_guarded), join)
-        join.on = on(join)
-        if self._hardening and is_guarded:
-            join.on = joined(" AND ", [join.on, self._hardening.may_list(target, join)])
-        return join
+        found = self._tree.find(target.key)
+        if found is None:
+            self._context.tables.add(collection.name)
+            table = (self._context.dialect.name(collection.name),)
+            found = self._context.new_join(table, parent, is_many=target.is_many)
+            self._tree.keep(target.key, found)
+            found.on = on(found)
+        return Rows(collection, found)
 
     def _items(self, source: Source, field: Field) -> Join:
         """Find or make the join of a field's values."""
@@ -293,8 +304,6 @@ class Paths:
 
     def _ids(self, source: Source, field: RelationField, path: Path) -> Operand:
         """Give the ids in a relation, for which the records need not be read."""
-        if path.modifier not in (Modifier.NONE, Modifier.LOWER):
-            raise path.unsuitable()
         if field.is_multiple:
             found = Operand((Column(self._items(source, field), "value"),))
         else:
@@ -302,16 +311,13 @@ class Paths:
         return self.lower(found) if path.modifier is Modifier.LOWER else found
 
     def _leaf(self, source: Source, field: Field, rest: tuple[str, ...], path: Path) -> Operand:
+        """Give a field's value. Modifiers that it cannot have mean nothing, as in PocketBase."""
         if rest and not _has_inside(field, rest):
             raise path.unknown()
-        if path.modifier in (Modifier.EACH, Modifier.LENGTH):
-            if rest or not isinstance(field, SelectField | RelationField | FileField):
-                raise path.unsuitable()
-            if path.modifier is Modifier.LENGTH:
-                return source.length(self._context.dialect, field.name)
+        if isinstance(field, LISTS) and path.modifier is Modifier.LENGTH:
+            return source.length(self._context.dialect, field.name)
+        if isinstance(field, LISTS) and path.modifier is Modifier.EACH:
             return Operand((Column(self._items(source, field), "value"),))
-        if path.modifier not in (Modifier.NONE, Modifier.LOWER):
-            raise path.unsuitable()
         found = source.operand(self._context, field, rest)
         if path.modifier is Modifier.LOWER:
             found = self.lower(found)
@@ -324,10 +330,11 @@ class Paths:
         return Operand(lower(operand.sql), operand.state, operand.is_json, operand.strict, operand.guard, pattern)
 
     def _guarded(self, operand: Operand, source: Source, field: Field) -> Operand:
+        """Let clients find addresses only where they are public."""
         is_email = field.name == "email" and source.collection.is_auth
-        if not is_email or self._hardening is None or source.join is None:
+        if not is_email or self._may_list is None:
             return operand
-        guard = self._hardening.may_see_email(source.collection, source.join)
+        guard = (*source.column("emailVisibility"), " = TRUE")
         return Operand(operand.sql, operand.state, operand.is_json, operand.strict, guard, operand.pattern)
 
 
@@ -339,9 +346,7 @@ def _origin(source: Source) -> object:
 
 def _has_inside(field: Field, keys: tuple[str, ...]) -> bool:
     """Whether there is something inside of a field's value under these keys."""
-    if isinstance(field, GeoPointField):
-        return len(keys) == 1 and keys[0] in ("lon", "lat")
-    return isinstance(field, JsonField) and all(_WORD.fullmatch(each) for each in keys)
+    return isinstance(field, JsonField | GeoPointField) and all(_WORD.fullmatch(each) for each in keys)
 
 
 def _is_unique(collection: Collection, column: str) -> bool:

@@ -11,12 +11,12 @@ from pando.records.filter.comparing import compare
 from pando.records.filter.context import Context, Trust
 from pando.records.filter.macros import MACROS
 from pando.records.filter.operands import NOTHING, Operand, bound
-from pando.records.filter.parts import FALSE, TRUE, Fragment, enclosed
-from pando.records.filter.paths import Modifier, Path, Paths, Rows, Sent, split
+from pando.records.filter.parts import FALSE, TRUE, enclosed
+from pando.records.filter.paths import LISTS, Modifier, Path, Paths, Rows, Sent, split
 from pando.records.filter.request import Area, RequestPath
-from pando.records.filter.slots import Constant, LastSlot, MacroSlot, RequestSlot, State
-from pando.records.filter.syntax import FilterError, Operator
-from pando.records.model import Collection, Field, RelationField
+from pando.records.filter.slots import Constant, MacroSlot, RequestSlot, State
+from pando.records.filter.syntax import FilterError, Operator, UnknownName
+from pando.records.model import Field, RelationField
 from pando.records.problems import forbidden
 
 YES: Final = Operand(TRUE, State.FULL)
@@ -65,7 +65,7 @@ class Resolver:
 
     def _request(self, path: Path) -> Operand:
         area, keys = path.keys[1], path.keys[2:]
-        if area in (Area.CONTEXT, Area.METHOD) and not keys:
+        if area in (Area.CONTEXT, Area.METHOD) and not keys and path.modifier is Modifier.NONE:
             return self._value(RequestPath(Area(area)), path)
         if area in (Area.QUERY, Area.HEADERS) and keys:
             return self._value(RequestPath(Area(area), keys), path)
@@ -77,7 +77,7 @@ class Resolver:
 
     def _value(self, at: RequestPath, path: Path) -> Operand:
         """Give a plain value of the request."""
-        if path.modifier is Modifier.ISSET and at.keys:
+        if path.modifier is Modifier.ISSET:
             return YES if self._context.shapes.is_present(at) else NO
         if path.modifier not in (Modifier.NONE, Modifier.LOWER):
             raise path.unsuitable()
@@ -89,9 +89,9 @@ class Resolver:
         field = collection.field(keys[0])
         if path.modifier is Modifier.CHANGED:
             return self._changed(path, keys, field)
-        inside = isinstance(field, RelationField) and len(keys) > 1
-        if field is not None and (inside or path.modifier in (Modifier.EACH, Modifier.LENGTH)):
-            return self._paths.operand(Sent(collection, Area.BODY), path, keys)
+        is_list = isinstance(field, LISTS) and len(keys) == 1 and path.modifier in (Modifier.EACH, Modifier.LENGTH)
+        if is_list or (isinstance(field, RelationField) and len(keys) > 1):
+            return self._known(Sent(collection, Area.BODY), path, keys)
         return self._value(RequestPath(Area.BODY, keys), path)
 
     def _changed(self, path: Path, keys: tuple[str, ...], field: Field | None) -> Operand:
@@ -106,20 +106,18 @@ class Resolver:
         return Operand(enclosed(compared.sql), strict=False)
 
     def _auth(self, path: Path, keys: tuple[str, ...]) -> Operand:
-        """Give a value of who has signed in; NULL if that record has no such field, for others of them may."""
+        """Give a value of who has signed in."""
         collection = self._context.schema.find(self._context.shapes.auth_collection())
         if collection is None:
             return NOTHING
         if len(keys) == 1 and keys[0] in ("collectionId", "collectionName"):
             value = collection.id if keys[0] == "collectionId" else collection.name
             return bound(Constant(value))
-        is_known = collection.field(keys[0]) or self._paths.back_relation(collection, keys[0])
-        if not is_known:
-            return NOTHING
-        return self._paths.operand(Sent(collection, _AUTH), path, keys)
+        return self._known(Sent(collection, _AUTH), path, keys)
 
-    def is_own(self, collection: Collection, id_column: Fragment) -> Fragment:
-        """Ask whether a row is who has signed in; empty if it cannot be."""
-        if self._context.shapes.auth_collection() != collection.id:
-            return ()
-        return (*id_column, " = ", LastSlot(RequestPath(_AUTH, ("id",))))
+    def _known(self, source: Sent, path: Path, keys: tuple[str, ...]) -> Operand:
+        """Follow a path; NULL if it leads nowhere, for with records of another collection it may not."""
+        try:
+            return self._paths.operand(source, path, keys)
+        except UnknownName:
+            return NOTHING

@@ -72,7 +72,7 @@ SLOTS_MAX: Final = 32_000
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A filter and who wrote it; a blank one asks nothing."""
+    """A filter and who wrote it; an empty one asks nothing."""
 
     text: str
     trust: Trust
@@ -149,7 +149,7 @@ class Compiler:
 
     def select(self, question: Question) -> Compiled:
         """Make SQL; raises FilterError for a rule, ApiError for a filter or sort of a client."""
-        filters = [(each, self._lex(each)) for each in question.filters if each.text.strip()]
+        filters = [(each, self._lex(each)) for each in question.filters if each.text]
         template = self._template(question, filters)
         binding = Binding(
             request=question.request,
@@ -210,7 +210,8 @@ def _key(question: Question, filters: list[tuple[Filter, Lexed]]) -> Hashable:
     return (
         question.collection.id,
         tuple((each.trust, lexed.shape) for each, lexed in filters),
-        question.count or (question.sort, question.request.is_superuser, question.columns),
+        (question.sort, question.request.is_superuser),
+        question.count or (question.columns,),
         question.ids is not None and min(len(question.ids), 2),
         question.referring and (question.referring.field, min(len(question.referring.ids), 2)),
         question.limit is not None,
@@ -259,9 +260,10 @@ class _Select:
         """Write all parts and put them together."""
         question = self._question
         logic = self._filtered()
-        order = () if question.count else self._order()
+        order = self._order()  # what a client sorts by may be hidden from it: this counts, too
         columns = () if question.count else _columns(question)
         try:
+            logic = Every((*logic.items, *self._conditions.visible()))
             where = [*self._asked_for(), *((self._scopes.write(logic),) if logic.items else ())]
             joins = self._scopes.tables(self._conditions.singles)
         except FilterError as error:
@@ -273,7 +275,7 @@ class _Select:
             f" FROM {self._table()} AS {self._dialect.name(self._rows.join.alias)}",
             *joins,
             *((" WHERE ", *joined(" AND ", where)) if where else ()),
-            *((" ORDER BY ", *order) if order else ()),
+            *((" ORDER BY ", *order) if order and not question.count else ()),
             *(() if question.count else self._window()),
         )
         sql, slots = _written(parts, self._dialect)

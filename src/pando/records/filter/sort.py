@@ -71,4 +71,5 @@ class Sorting:
             value = ("CASE WHEN ", *operand.guard, " THEN ", *value, " END")
         if not any(join.first_many for join in operand.joins):
             return value
-        return self._scopes.all_of(value, operand.joins, "MAX" if term.is_descending else "MIN")
+        one = Operand(value)
+        return self._scopes.one_of(one, self._conditions.hidden, "MAX" if term.is_descending else "MIN")

@@ -44,6 +44,10 @@ class FilterError(CallerError):
     code = "INVALID_FILTER"
 
 
+class UnknownName(FilterError):
+    """A name that leads nowhere, or to what the writer of the filter may not know of."""
+
+
 class Operator(StrEnum):
     """What is asked of two operands."""
 
