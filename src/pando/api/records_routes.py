@@ -22,7 +22,7 @@ from pando.records.auth.methods import auth_methods, signed_in
 from pando.records.deleting import delete_record
 from pando.records.desk import Asking, Desk
 from pando.records.listing import encode, enriched, list_records, view_record
-from pando.records.problems import forbidden, unauthorized
+from pando.records.problems import bad_request, forbidden, unauthorized
 from pando.records.projection import parse_fields
 from pando.records.saving import save_settings
 from pando.records.signing_in import SignedIn, auth_of
@@ -127,8 +127,9 @@ async def impersonate(desk: Desk, asking: Asking, asked: ApiRequest) -> Response
     """POST collections/*/impersonate/*."""
     only_superusers(asking)
     collection = asking.collection(asked.segments[1])
-    given = (await asked.json()).get("duration", 0)
-    duration = int(given) if isinstance(given, int | float) and abs(given) < 1e12 else 0
+    duration = (await asked.json()).get("duration") or 0
+    if not isinstance(duration, int) or isinstance(duration, bool):
+        raise bad_request("The duration must be a whole number of seconds.")
     return await _signed_in(
         desk, asking, asked, await signing_in.impersonate(desk, asking, collection, asked.segments[3], duration)
     )

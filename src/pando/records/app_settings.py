@@ -203,7 +203,8 @@ def _range(least: int, most: int, **values: int) -> dict[str, Problem]:
 def _smtp(smtp: Smtp) -> Problems:
     if not smtp.enabled:
         return {}
-    return _blank(host=smtp.host) or _range(1, 65535, port=smtp.port)
+    ports = _range(1, 65535, port=smtp.port) if smtp.port else {"port": REQUIRED}
+    return {**_blank(host=smtp.host), **ports}
 
 
 def _batch(batch: Batch) -> Problems:

@@ -12,7 +12,7 @@ from pando.records.auth.passwords import COST_DEFAULT
 from pando.records.bodies import Draft
 from pando.records.collections.sql_tokens import quote
 from pando.records.desk import Asking, Desk, is_superusers
-from pando.records.fields import FieldValue
+from pando.records.fields import FieldValue, casting
 from pando.records.fields.autogenerate import random_text
 from pando.records.fields.values import PlainPassword
 from pando.records.model import Collection, PasswordField
@@ -25,42 +25,38 @@ _OLD_PASSWORD: Final = Problem("validation_invalid_old_password", "Missing or in
 _TAKEN: Final = Problem("validation_invalid_auth_id", "Invalid or duplicated record id.")
 
 
-async def of_new(
-    desk: Desk, asking: Asking, collection: Collection, body: Mapping[str, Any], draft: Draft, *, is_manager: bool
-) -> dict[str, Problem]:
-    """Check a new auth record; gives it a token key."""
-    found = _confirmation(body, draft.values.get("password"))
+def asked_of_new(body: Mapping[str, Any], draft: Draft, *, is_manager: bool) -> dict[str, Problem]:
+    """Check what is said of a new auth record's password and more, before its fields are checked."""
+    found = _passwords(body, draft, is_new=True)
     if not is_manager and draft.values.get("verified") is True:
         found["verified"] = _MISMATCH
+    return found
+
+
+async def of_new(desk: Desk, asking: Asking, collection: Collection, draft: Draft) -> dict[str, Problem]:
+    """Check a new auth record; gives it a token key."""
     if not draft.values.get("tokenKey"):
         draft.values["tokenKey"] = random_text(desk.random, TOKEN_KEY_CHARS)
     if is_superusers(collection):
         draft.values["verified"] = True
     id = draft.values["id"]
-    if isinstance(id, str) and await _is_taken(desk, asking, collection, id):
-        found["id"] = _TAKEN
-    return found
+    return {"id": _TAKEN} if isinstance(id, str) and await _is_taken(desk, asking, collection, id) else {}
 
 
-async def of_changed(
+async def asked_of_change(
     desk: Desk, asking: Asking, stored: Record, body: Mapping[str, Any], draft: Draft, *, is_manager: bool
 ) -> dict[str, Problem]:
-    """Check a change of an auth record; a new password or address gets a new token key: all tokens end."""
-    found: dict[str, Problem] = {}
-    password = draft.values.get("password")
-    is_new_password = isinstance(password, PlainPassword)
-    if is_new_password:
-        found |= _confirmation(body, password)
-        if not is_manager and not await _knows_old_password(desk, stored, body):
-            found["oldPassword"] = _OLD_PASSWORD
-    elif "password" in draft.changed:  # "" changes nothing
-        draft.changed.remove("password")
-        draft.values["password"] = stored.get("password")
+    """Check what is said of an auth record's password and what only a manager changes, before its fields are checked.
+
+    A new password or address gets a new token key: all tokens end.
+    """
+    found = _passwords(body, draft, is_new=False)
     if not is_manager:
+        found |= await _old_password(desk, stored, body, draft)
         found |= {name: _MISMATCH for name in ("email", "verified") if _differs(name, stored, draft)}
         if "email" in draft.changed and not asking.viewer.sees_email_of(stored):
             found["email"] = _MISMATCH  # also for the right one: nobody finds out an address by guessing
-    if is_new_password or _differs("email", stored, draft):
+    if _differs("password", stored, draft) or _differs("email", stored, draft):
         draft.values["tokenKey"] = random_text(desk.random, TOKEN_KEY_CHARS)
         draft.changed.append("tokenKey")
     return found
@@ -70,18 +66,36 @@ def _differs(name: str, stored: Record, draft: Draft) -> bool:
     return name in draft.changed and draft.values[name] != stored.get(name)
 
 
-def _confirmation(body: Mapping[str, Any], password: FieldValue) -> dict[str, Problem]:
-    confirm = body.get("passwordConfirm")
-    if not isinstance(password, PlainPassword):
+def _passwords(body: Mapping[str, Any], draft: Draft, *, is_new: bool) -> dict[str, Problem]:
+    """Check that a password is there if anything is said of one, and that it is there twice."""
+    password, confirmed, old = _password(draft), _text(body, "passwordConfirm"), _text(body, "oldPassword")
+    found: dict[str, Problem] = {}
+    if not password and (is_new or confirmed or old):
+        found["password"] = REQUIRED
+    if confirmed and confirmed != password:
+        found["passwordConfirm"] = _MISMATCH
+    elif not confirmed and (is_new or password or old):
+        found["passwordConfirm"] = REQUIRED
+    return found
+
+
+async def _old_password(desk: Desk, stored: Record, body: Mapping[str, Any], draft: Draft) -> dict[str, Problem]:
+    if not _password(draft) and not _text(body, "passwordConfirm"):
         return {}
-    if confirm is None or confirm == "":
-        return {"passwordConfirm": REQUIRED}
-    return {} if confirm == password.text else {"passwordConfirm": _MISMATCH}
+    old = _text(body, "oldPassword")
+    if not old:
+        return {"oldPassword": REQUIRED}
+    return {} if await desk.passwords.check(old, stored.text("password")) else {"oldPassword": _OLD_PASSWORD}
 
 
-async def _knows_old_password(desk: Desk, stored: Record, body: Mapping[str, Any]) -> bool:
-    old = body.get("oldPassword")
-    return isinstance(old, str) and bool(old) and await desk.passwords.check(old, stored.text("password"))
+def _password(draft: Draft) -> str:
+    """Give the new password, "" if none is set."""
+    password = draft.values.get("password")
+    return password.text if isinstance(password, PlainPassword) else ""
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    return casting.to_text(body.get(name))
 
 
 async def _is_taken(desk: Desk, asking: Asking, collection: Collection, id: str) -> bool:

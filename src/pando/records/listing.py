@@ -94,7 +94,9 @@ def _filters(asking: Asking, rule: str, text: str) -> tuple[Filter, ...]:
     found = []
     if rule:
         found.append(Filter(rule, Trust.RULE))
-    if text.strip():
+    if text:
+        if text.isspace():
+            raise bad_request("The filter is blank.")
         found.append(Filter(text, Trust.SUPERUSER if asking.is_superuser else Trust.CLIENT))
     return tuple(found)
 

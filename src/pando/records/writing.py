@@ -60,9 +60,7 @@ async def create_record(
     is_manager = await _manages(desk, asking, collection, draft, None)
     if rule and not await _would_hold(desk, asking, collection, rule, draft.values):
         raise bad_request("Failed to create record.")
-    problems = await _problems(desk, asking, draft, collection, None)
-    if collection.is_auth:
-        problems |= await auth_checks.of_new(desk, asking, collection, body, draft, is_manager=is_manager)
+    problems = await _problems_of_new(desk, asking, collection, body, draft, is_manager=is_manager)
     if problems:
         raise ValidationFailed(_told(asking, collection, problems), "Failed to create record.")
     values = await auth_checks.hashed(desk, collection, draft.values)
@@ -131,9 +129,10 @@ async def _try_update(
     stored = from_row(collection, columns, row)
     asking = asking.within(asking.info.context, body=shown_body(collection, body, draft))
     is_manager = await _manages(desk, asking, collection, draft, stored)
-    problems = await _problems(desk, asking, draft, collection, stored)
+    problems: Problems = {}
     if collection.is_auth:
-        problems |= await auth_checks.of_changed(desk, asking, stored, body, draft, is_manager=is_manager)
+        problems = await auth_checks.asked_of_change(desk, asking, stored, body, draft, is_manager=is_manager)
+    problems = problems or await _problems(desk, asking, draft, collection, stored)
     if problems:
         raise ValidationFailed(_told(asking, collection, problems), "Failed to update record.")
     values = await auth_checks.hashed(desk, collection, draft.values)
@@ -243,6 +242,18 @@ async def _manages(desk: Desk, asking: Asking, collection: Collection, draft: Dr
     if stored is None:
         return await _would_hold(desk, asking, collection, rule, draft.values)
     return await holds(desk, asking, collection, rule, stored.id)
+
+
+async def _problems_of_new(
+    desk: Desk, asking: Asking, collection: Collection, body: Mapping[str, Any], draft: Draft, *, is_manager: bool
+) -> Problems:
+    if not collection.is_auth:
+        return await _problems(desk, asking, draft, collection, None)
+    asked = auth_checks.asked_of_new(body, draft, is_manager=is_manager)
+    if asked:
+        return asked
+    of_auth = await auth_checks.of_new(desk, asking, collection, draft)
+    return await _problems(desk, asking, draft, collection, None) | of_auth
 
 
 async def _problems(

@@ -302,7 +302,9 @@ def test_a_new_password_needs_the_old_one_and_ends_all_tokens(site):
     made, token = site.user("ann")
     path = f"collections/users/records/{made['id']}"
     new = {"password": "another one", "passwordConfirm": "another one"}
-    assert site("PATCH", path, new, token=token).code("oldPassword") == "validation_invalid_old_password"
+    assert site("PATCH", path, new, token=token).code("oldPassword") == "validation_required"
+    wrong = {**new, "oldPassword": "another one"}
+    assert site("PATCH", path, wrong, token=token).code("oldPassword") == "validation_invalid_old_password"
     assert site("PATCH", path, {**new, "oldPassword": PASSWORD}, token=token).status == 200
     assert site("GET", path, token=token).status == 404, "the old token is worth nothing now"
     again = {"identity": "ann@example.com", "password": "another one"}
@@ -315,6 +317,58 @@ def test_only_managers_change_addresses_and_verification(site):
     answer = site("PATCH", path, {"email": "new@example.com", "verified": True}, token=token)
     assert (answer.code("email"), answer.code("verified")) == ("validation_values_mismatch",) * 2
     assert site("PATCH", path, {"email": "new@example.com", "verified": True}, token=site.su).json["verified"] is True
+
+
+PASSWORDS = [
+    # what is sent, and what is wrong with password, passwordConfirm, oldPassword (for others than superusers)
+    (("", None, None), ("required", None, None)),
+    (("", "x", None), ("required", "values_mismatch", "required")),
+    (("123456789", None, None), (None, "required", "required")),
+    ((None, "x", None), ("required", "values_mismatch", "required")),
+    ((None, None, "x"), ("required", "required", None)),
+    (("123456789", "123456780", None), (None, "values_mismatch", "required")),
+    (("123456789", "123456780", "x"), (None, "values_mismatch", "invalid_old_password")),
+    (("12", "12", "x"), (None, None, "invalid_old_password")),
+    (("12", "12", PASSWORD), ("min_text_constraint", None, None)),
+]
+KEYS = ("password", "passwordConfirm", "oldPassword")
+
+
+@pytest.mark.parametrize(("sent", "expected"), PASSWORDS)
+def test_what_is_said_of_passwords_comes_before_other_checks(site, sent, expected):
+    made, token = site.user("ann")
+    path = f"collections/users/records/{made['id']}"
+    body = {key: value for key, value in zip(KEYS, sent, strict=True) if value is not None}
+    codes = {key: f"validation_{code}" for key, code in zip(KEYS, expected, strict=True) if code}
+
+    def found(token):
+        return {key: each["code"] for key, each in site("PATCH", path, body, token=token).json.get("data", {}).items()}
+
+    assert found(token) == codes
+    codes.pop("oldPassword", None)
+    if codes:  # a superuser needs no old password
+        assert found(site.su) == codes
+
+
+def test_a_new_account_without_a_password(site):
+    answer = site("POST", "collections/users/records", {"email": "none"})
+    assert {*answer.json["data"]} == {"password", "passwordConfirm"}, "of the address nothing is said yet"
+
+
+def test_a_filter_of_blanks_is_none(site):
+    assert site("GET", "collections/users/records?filter=%20%20", token=site.su).status == 400
+    assert site("GET", "collections/users/records?filter=", token=site.su).status == 200
+
+
+@pytest.mark.parametrize(
+    ("duration", "status"), [(0, 200), (60, 200), (10**15, 200), (None, 200), (1.5, 400), ("5", 400)]
+)
+def test_how_long_one_acts_for_another(site, duration, status):
+    made, _ = site.user("ann")
+    path = f"collections/users/impersonate/{made['id']}"
+    assert site("POST", path, {"duration": duration}, token=site.su).status == status
+    answer = site("POST", path, {"duration": -1}, token=site.su)
+    assert answer.code("duration") == "validation_min_greater_equal_than_required"
 
 
 def test_passwords_must_be_confirmed(site):
