@@ -49,6 +49,8 @@ class WebProcess(Streams):
 
     def __init__(self, store):
         super().__init__()
+        clock = SystemClock()
+        self.now = clock.monotonic()
         options = StoreClientOptions(store_socket=str(store.sockets / "store.sock"), link_key=KEY, index=0, own_url="")
         self.store = NodeStoreClient(options, EventLog("web", write=lambda line: None))
         self.commits = Commits(lambda: self.store.watch("data"), lambda: self.store.unwatch("data"))
@@ -56,7 +58,7 @@ class WebProcess(Streams):
         self.reads = FileReads(store.server.catalog.get("data").path)
         self.feed = Feed(self.reads)
         matcher = Matcher(self.registry, lambda: SCHEMA, self._allowed)
-        self.pump = Pump(self.feed, self.registry, matcher, self.commits, SystemClock())
+        self.pump = Pump(self.feed, self.registry, matcher, self.commits, clock)
         self.events = {}
 
     async def _allowed(self, _collection, values, *_):

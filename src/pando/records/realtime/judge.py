@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 from pando.records.desk import Asking, Desk, columns_of
 from pando.records.engine import Row, Value
+from pando.records.fields import ops
 from pando.records.filter import Filter, RequestInfo, Trust
 from pando.records.listing import encode, enriched
-from pando.records.model import Collection, Schema
+from pando.records.model import Collection, Field, Schema
 from pando.records.projection import parse_fields
 from pando.records.realtime.changes import Values
 from pando.records.realtime.identities import Identity
@@ -58,7 +59,7 @@ class Judge:
         """Give the JSON of a row as a subscriber sees it, None if it must not. Raises ApiError, PandoError."""
         asking = self._asking(identity, options)
         columns = columns_of(collection)
-        row = tuple(values.get(name) for name in columns)
+        row = tuple([values[each.name] if each.name in values else _zero(each) for each in collection.fields])
         if not await self._holds(asking, collection, dict(zip(columns, row, strict=True)), rule, options):
             return None
         record = from_row(collection, columns, row)
@@ -101,3 +102,9 @@ class Judge:
             return None
         columns = columns_of(collection)
         return from_row(collection, columns, tuple(identity.values.get(name) for name in columns))
+
+
+def _zero(field: Field) -> Value:
+    """Give what the column of a field holds that was added after the change."""
+    its = ops(field)
+    return its.to_column(its.zero)
