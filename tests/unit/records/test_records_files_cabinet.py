@@ -267,7 +267,11 @@ def test_a_replica_lets_go_of_copies_that_no_record_names(site, monkeypatch):
     assert site.node.run(sweep(site.desk, site.clock, pause_s=0)) == 0, "a primary keeps all"
     monkeypatch.setattr(site.node.store, "is_primary", False)
     assert site.node.run(sweep(site.desk, site.clock, pause_s=0)) == 0, "young ones stay"
+    leftover = site.storage / ".pando_tmp" / "half"
+    leftover.write_bytes(b"x")
+    assert site.node.run(sweep(site.desk, site.clock, pause_s=0)) == 0 and leftover.exists()
     site.clock.wall += 4_000_000
     assert site.node.run(sweep(site.desk, site.clock, pause_s=0)) == 2
+    assert not leftover.exists()
     expected = [f"{each['collectionId']}/{each['id']}/{each['one']}" for each in (kept, gone)]
     assert site.stored() == sorted(expected)

@@ -1,4 +1,4 @@
-"""Removes what a replica keeps of files that no record names any more.
+"""Removes what a replica keeps of files that no record names any more, and what crashes have left half-written.
 
 Files on a replica are copies that it was once asked for; nobody tells it when a record lets go of one. So they are
 compared with the records from time to time, slowly. Never on a primary: there a file is the only one, and a database
@@ -27,10 +27,14 @@ PAUSE_S: Final = 0.01
 
 
 async def sweep(desk: Desk, clock: Clock, *, pause_s: float = PAUSE_S) -> int:
-    """Compare all local files with their records once; give how many were removed."""
+    """Compare all local files with their records once; give how many were removed.
+
+    What crashes have left half-written goes on a primary too.
+    """
+    storage = desk.files.local
+    await asyncio.to_thread(storage.remove_leftovers, before_ms=clock.wall_ms() - AGE_S * 1000)
     if desk.engine.is_primary:
         return 0
-    storage = desk.files.local
     schema = (await desk.known()).schema
     removed = 0
     async for collection_id, record_id, names in _by_record(storage):
