@@ -15,6 +15,7 @@ from pando.records.engine import Row
 from pando.records.expanding import expanded
 from pando.records.fields import jsontext
 from pando.records.filter import Filter, Trust
+from pando.records.managing import viewer_of
 from pando.records.model import Collection
 from pando.records.problems import bad_request, not_found
 from pando.records.record import Record, from_row, from_rows, record_json
@@ -138,7 +139,8 @@ async def enriched(
     """Give records as JSON, with what is to stand beside them."""
     if expand.strip() and records:
         records = await expanded(desk, asking, collection, records, expand)
-    return [record_json(record, asking.viewer) for record in records]
+    viewer = await viewer_of(desk, asking, records)
+    return [record_json(record, viewer) for record in records]
 
 
 def encode(value: object) -> bytes:

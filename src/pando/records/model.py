@@ -337,6 +337,11 @@ class Schema:
         return self._back.get(collection.id, ())
 
     @cached_property
+    def has_managers(self) -> bool:
+        """Whether a rule says for some auth collection who manages its records."""
+        return any(each.auth is not None and (each.auth.manage_rule or "").strip() for each in self.collections)
+
+    @cached_property
     def _by_id(self) -> dict[str, Collection]:
         return {each.id: each for each in self.collections}
 

@@ -203,6 +203,21 @@ def test_addresses_are_shown_where_they_may_be(people):
     assert listed(site, "posts", token, expand="by").json["items"][0]["expand"]["by"]["email"] == "ann@example.com"
 
 
+def test_managers_see_the_addresses_of_those_they_manage_and_no_others(people):
+    site, ann, token, bob, bob_token = people
+    zoe, _ = site.user("zoe", name="bob's")
+    site.create("posts", title="zoe's", by=zoe["id"], readers=[zoe["id"], ann["id"]])
+    rule = "name = 'bob\\'s' && @request.auth.id = '" + bob["id"] + "'"
+    assert site("PATCH", "collections/users", {"manageRule": rule}, token=site.su).status == 200
+    for who, sees in ((bob_token, {bob["id"], zoe["id"]}), (token, {ann["id"], bob["id"]}), ("", {bob["id"]})):
+        users = listed(site, "users", who).json["items"]
+        assert {each["id"] for each in users if "email" in each} == sees
+        expanded = [each["expand"] for each in listed(site, "posts", who, expand="by,readers").json["items"]]
+        beside = [one for each in expanded for one in (each["by"], *each["readers"])]
+        assert {each["id"] for each in beside if "email" in each} == sees - {bob["id"]}
+        assert who == bob_token or found(site, "users", who, filter="email~'zoe'") == 0
+
+
 def test_a_guess_of_a_hidden_address_looks_the_same_whether_it_is_right(people):
     site, ann, _, _, bob_token = people
     site("PATCH", "collections/users", {"updateRule": "@request.auth.id != ''"}, token=site.su)
