@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -124,3 +125,27 @@ def test_a_refused_upload_at_the_replica_leaves_nothing(cluster):
         status, _, body = cluster.ask(number, "POST", "collections/small/records", too_long, Content_Type=MULTIPART)
         assert (status, json.loads(body)["status"]) == (413, 413)
     assert cluster.keys(0) == before
+
+
+def test_who_breaks_off_leaves_nothing_and_is_no_failure(cluster):
+    content = os.urandom(20_000_000)
+    record = cluster.form(1, "POST", "collections/docs/records", ("doc", ("film.bin", content)))
+    before = cluster.keys(0)
+    body = multipart(("doc", ("half.bin", content)))
+    head = f"POST /api/collections/docs/records HTTP/1.1\r\nhost: x\r\ncontent-type: {MULTIPART}\r\n"
+    head += f"content-length: {len(body)}\r\n\r\n"
+    get = f"GET /api/files/docs/{record['id']}/{record['doc']} HTTP/1.1\r\nhost: x\r\n\r\n"
+    for number in (0, 1):
+        parts = urlsplit(cluster.node_urls[number])
+        with socket.create_connection((parts.hostname, parts.port), timeout=30) as sending:
+            sending.sendall(head.encode() + body[: len(body) // 2])
+        with socket.create_connection((parts.hostname, parts.port), timeout=30) as reading:
+            reading.sendall(get.encode())
+            assert reading.recv(1000).startswith(b"HTTP/1.1 200")
+        status, _, found = cluster.ask(number, "GET", f"files/docs/{record['id']}/{record['doc']}")
+        assert (status, found == content) == (200, True)
+    assert cluster.keys(0) == before
+    for node in cluster.nodes:
+        log = node.supervisor.log_path.read_text()
+        assert "request.failed" not in log and "Traceback" not in log, log[-3000:]
+        assert not [each for each in (node.directory / ".pando" / "tmp").iterdir() if each.is_file()]

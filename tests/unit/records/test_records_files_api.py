@@ -308,6 +308,15 @@ def test_emptying_and_removing_a_collection_removes_its_files(site, docs):
     assert site.stored() == []
 
 
+def test_an_import_that_drops_a_collection_drops_its_files(site, docs):
+    other = site.collection("other", ONE)
+    create(site, text("one"))
+    kept = create(site, text("one"), path="collections/other/records")
+    body = {"collections": [other], "deleteMissing": True}
+    assert site("PUT", "collections/import", body, token=site.su).status == 204
+    assert site.stored() == keys(kept, kept["one"])
+
+
 def test_many_files_are_cleared_behind_the_answer(site, docs):
     for _ in range(40):
         create(site, text("one"))
