@@ -128,7 +128,11 @@ async def dry_run_view(desk: Desk, body: Mapping[str, Any]) -> dict[str, object]
     try:
         async with desk.engine.transaction() as transaction:
             schema = await load_schema(transaction)
-            made = await make_view(transaction, schema, view, desk.random)
+            try:
+                made = await make_view(transaction, schema, view, desk.random)
+            except ValidationFailed as error:
+                refused = error.data.get("viewQuery")
+                raise bad_request(refused.message if isinstance(refused, Problem) else error.message) from error
             rows = await sample(transaction, made)
             names = [each.name for each in made.fields]
             records = [record_json(from_row(made, names, row), SUPERUSER) for row in rows]

@@ -16,6 +16,7 @@ from pando.records.collections import checks, ddl, views
 from pando.records.collections.sql_tokens import quote
 from pando.records.engine import Transaction, Value
 from pando.records.model import Collection, Schema
+from pando.records.problems import ValidationFailed, bad_request
 
 SAMPLE: Final = 10
 """Rows that a dry run shows."""
@@ -46,7 +47,10 @@ async def refresh_views(transaction: Transaction, schema: Schema, random: Random
     for view in found:
         await drop_view(transaction, view)
     for view in found:
-        made = await make_view(transaction, schema, view, random)
+        try:
+            made = await make_view(transaction, schema, view, random)
+        except ValidationFailed as error:  # which is about no field of what was sent
+            raise bad_request(f"The view {view.name} could not be read any more.") from error
         if made.fields != view.fields:
             statement = ddl.update_row(view.id, made)
             await transaction.execute(statement.sql, statement.args)

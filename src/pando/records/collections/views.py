@@ -1,9 +1,10 @@
 """The fields of a view collection, from its query, the names of its columns, and the collections that it reads.
 
 A plain column of a collection becomes a copy of that field with an id of its own, so that what is hidden stays hidden;
-an id of a collection under another name becomes a relation; count is a whole number, sum, avg and total are numbers, a
-CAST says what it is; all else is JSON. Where the parts of a compound disagree it is JSON, too. Who asks prepares the
-query, for SQLite to name its columns. Pure. Not here: reading the query (`pando.records.collections.select_list`).
+an id of a collection under another name becomes a relation; count is a whole number, total a number, a CAST says what
+it is; all else is JSON, sum and avg too, which have no value where there are no rows. Where the parts of a compound
+disagree it is JSON, too. Who asks prepares the query, for SQLite to name its columns. Pure. Not here: reading the query
+(`pando.records.collections.select_list`).
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from pando.records.collections.sql_tokens import BadSql, tokens
 from pando.records.model import Collection, Field, Schema
 from pando.records.problems import REQUIRED, ValidationFailed
 
-_NUMBERS: Final = frozenset({"sum", "avg", "total"})
+_NUMBERS: Final = frozenset({"total"})
 _CASTS: Final[dict[str, Field]] = {
-    **dict.fromkeys(("int", "integer", "real", "numeric", "decimal"), model.NumberField()),
+    **dict.fromkeys(("int", "integer"), model.NumberField(only_int=True)),
+    **dict.fromkeys(("real", "numeric", "decimal"), model.NumberField()),
     "text": model.TextField(),
     **dict.fromkeys(("bool", "boolean"), model.BoolField()),
 }
