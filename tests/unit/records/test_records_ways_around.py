@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+from random import Random
 from urllib.parse import quote
 
 import pytest
@@ -979,3 +980,89 @@ def test_strange_addresses_are_a_400_or_404_at_worst(site, path):
         answer = site("GET", path, token=token)
         assert answer.status in (200, 400, 404), answer.body
     assert site.log.lines == []
+
+
+# -- all at once: what is hidden can be anything ----------------------------------------------------------------------
+
+STEPS = {
+    "books": {"author": "authors", "others": "authors", "owner": "users"},
+    "authors": {
+        **{"friend": "authors", "friends": "authors", "owner": "users", "books_via_author": "books"},
+        **{"books_via_others": "books", "authors_via_friend": "authors", "authors_via_friends": "authors"},
+    },
+    "users": {"books_via_owner": "books", "authors_via_owner": "authors"},
+}
+LEAVES = {
+    "books": ["title", "n", "author", "author.id", "others:length", "others:each", "owner", "id"],
+    "authors": ["title", "n", "title:lower", "friend", "friend.id", "friends", "friends:each", "open", "owner"],
+    "users": ["email", "email:lower", "name", "emailVisibility", "id"],
+}
+WORDS = ["'A'", "'B'", "'Ann'", "''", "null", "0", "5", "'x@example.com'", "'a'", "true"]
+WORLDS = ["books", "authors", "users"]
+
+
+def some_path(random, at):
+    names = []
+    for _ in range(random.choice([0, 1, 1, 2, 3])):
+        name, at = random.choice(list(STEPS[at].items()))
+        names.append(name)
+    return ".".join([*names, random.choice(LEAVES[at])])
+
+
+def some_filter(random, at, depth=0):
+    if depth < 2 and random.random() < 0.4:
+        join = random.choice(["&&", "||"])
+        return "(" + join.join(some_filter(random, at, depth + 1) for _ in range(2)) + ")"
+    operator = random.choice(["=", "!=", ">", "<=", "~", "!~"])
+    word = some_path(random, at) if random.random() < 0.2 else random.choice(WORDS)
+    return f"{some_path(random, at)}{random.choice(['', '?'])}{operator}{word}"
+
+
+@pytest.fixture
+def worlds(site):
+    """Records of which some may not be listed, and a function that makes these into something else."""
+    open_ = {"name": "open", "type": "bool"}
+    site("PATCH", "collections/users", {"listRule": "", "viewRule": ""}, token=site.su)
+    users = site("GET", "collections/users", token=site.su).json
+    authors = site.collection("authors", TEXT, NUMBER, open_, SECRET, relation("owner", users), listRule="open = true")
+    own = [relation("friend", authors), relation("friends", authors, maxSelect=5)]
+    assert site("PATCH", "collections/authors", {"fields": [*authors["fields"], *own]}, token=site.su).status == 200
+    more = [relation("author", authors), relation("others", authors, maxSelect=5), relation("owner", users)]
+    site.collection("books", TEXT, NUMBER, SECRET, *more)
+    people = [site.user("x")[0]["id"], site.user("y", emailVisibility=True)[0]["id"]]
+    ids = []
+    for number in range(6):
+        friends = {"friend": ids[-1], "friends": ids[-2:]} if ids else {}
+        values = {"title": "AB"[number % 2], "n": number, "open": number % 3 > 0, "owner": people[number % 2]}
+        ids.append(site.create("authors", **values, **friends)["id"])
+    for number in range(7):
+        others = ids[number % 4 : number % 4 + number % 3]
+        values = {"title": "AB"[number % 2], "n": number, "owner": people[number % 2], "others": others}
+        site.create("books", **values, author=ids[number - 1] if number else "")
+
+    def other():
+        site.sql("update books set secret = 'B'")
+        site.sql("update authors set title = 'Ann', n = 5, secret = 'A', owner = '' where open = 0")
+        site.sql("update authors set friend = ?, friends = json_array(?) where open = 0", ids[0], ids[5])
+        site.sql("update users set email = 'AnnA@example.com', tokenKey = 'B', password = 'B' where id = ?", people[0])
+
+    return site, other
+
+
+def test_what_is_hidden_makes_no_difference_to_any_filter_or_sort(worlds):
+    site, other = worlds
+    random = Random(11)
+    asks = [(name, {"filter": some_filter(random, name)}) for name in random.choices(WORLDS, k=400)]
+    asks += [(name, {"sort": some_path(random, name)}) for name in random.choices(WORLDS, k=60)]
+
+    def told(token="", asks=asks):
+        answers = [listed(site, name, token, **ask) for name, ask in asks]
+        assert {answer.status for answer in answers} <= {200, 400}
+        return [answer.body if answer.status == 200 else b"" for answer in answers]
+
+    before, seen = told(), told(site.su, asks[:20])
+    assert sum(map(bool, before)) > 300
+    other()
+    assert told(site.su, asks[:20]) != seen, "who may see it sees the difference"
+    for ask, one, two in zip(asks, before, told(), strict=True):
+        assert one == two, ask
