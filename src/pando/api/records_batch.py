@@ -135,14 +135,7 @@ async def _one(desk: Desk, asking: Asking, item: _Item, filing: Filing) -> dict[
         or not (is_one or len(segments) == 4)
     ):
         raise bad_request(f"{method[:10]} {path[:100]} cannot be part of a batch.")
-    headers = dict(asking.info.headers)
-    headers |= {
-        name: value
-        for name, value in read_headers(
-            [(k.lower().encode(), v.encode()) for k, v in (item.told.headers or {}).items()]
-        ).items()
-        if name != "authorization"
-    }
+    headers = {**asking.info.headers, **_own_headers(item)}
     asking = asking.within("batch", method=method, query=query, headers=headers)
     collection = asking.collection(segments[2])
     body = joined(collection, item.told.body or {}, item.files)
