@@ -52,10 +52,10 @@ class PrimaryForwarder:
         status, answer, text = await exchange(
             url, asked.method, path, [*kept, (HOP, b"1")], body, timeout_s=FORWARD_S if is_short else STREAM_S
         )
-        await self._until_shown(asked.authorization, answer)
+        await self._until_shown(answer)
         return Response(status, [pair for pair in answer if pair[0] not in _DROPPED], text)
 
-    async def _until_shown(self, authorization: str, answer: list[tuple[bytes, bytes]]) -> None:
+    async def _until_shown(self, answer: list[tuple[bytes, bytes]]) -> None:
         found = next((value for name, value in answer if name == BOOKMARK), None)
         if found is None:
             return
@@ -63,7 +63,7 @@ class PrimaryForwarder:
             bookmark = parse_bookmark(found.decode("latin-1"))
         except PandoError as error:
             raise ApiError(502, "The primary's answer cannot be read.") from error
-        await self._service.until_shown(authorization.encode("latin-1", "replace"), bookmark)
+        await self._service.until_shown(bookmark)
 
 
 def _is_short(asked: ApiRequest) -> bool:

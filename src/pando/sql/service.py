@@ -7,6 +7,7 @@ process until it ends. Not here: HTTP (see `pando.api.pipeline`), links to the s
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -199,10 +200,18 @@ class SqlService:
         """Run requests on the primary as one command that leaves nothing open. Raises PandoError."""
         return await self._forward(Plan(None, list(requests), closes=True), call, is_read=False)
 
-    async def until_shown(self, caller: bytes, bookmark: Bookmark) -> None:
-        """Wait a moment until this node shows what was written through it; never fails, the write is done."""
+    async def until_shown(self, bookmark: Bookmark) -> None:
+        """Wait until this node shows a commit, as long as for any bookmark; never fails, the write is done.
+
+        For callers whose next read will not say what it must see: unlike `_until_visible` it does not give up because
+        others have waited in vain.
+        """
         place = (int(bookmark.epoch), int(bookmark.txid))
-        await self._until_visible(Call(bookmark.database, caller=caller), place)
+        reads = self._pool.ready(bookmark.database)
+        if reads is not None and self._positions.visible(reads.opened.slot) >= place:
+            return
+        with contextlib.suppress(PandoError):
+            await self._store.wait_position(bookmark.database, *place, self._bookmark_wait_s)
 
     @property
     def is_primary(self) -> bool:
