@@ -9,7 +9,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 START_S = 30.0
 SECRET = "interop-" + "0123456789abcdef" * 4
@@ -17,10 +18,25 @@ SECRET = "interop-" + "0123456789abcdef" * 4
 
 @dataclass(frozen=True)
 class ServedNodes:
-    """Addresses without a scheme, by role, and a token for everything."""
+    """Addresses without a scheme and processes, by role, and a token for everything."""
 
+    folder: Path
     addresses: dict[str, str]
-    token: str
+    processes: dict[str, subprocess.Popen]
+    token: str = ""
+
+    def start(self, role):
+        """Start a node, on the directory and at the address that it had if it ran before."""
+        folder = self.folder / role
+        folder.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "pando", "serve", "--dir", str(folder), "--http", self.addresses[role]]
+        if role == "replica":
+            command += ["--primary", f"http://{self.addresses['primary']}"]
+        log = self.folder / f"{role}.log"
+        with log.open("a") as output:
+            process = subprocess.Popen(command, env=environment(), stdout=output, stderr=output)
+        self.processes[role] = process
+        wait_until_ready(process, self.addresses[role], log)
 
     def rows(self, role, sql):
         """Ask a node; gives the values of all rows."""
@@ -61,26 +77,24 @@ def wait_until_ready(process, address, log):
         time.sleep(0.05)
 
 
+def environment():
+    return {**os.environ, "PANDO_SECRET": SECRET}
+
+
 @contextlib.contextmanager
 def served_nodes(folder):
     """Start both nodes, end them afterwards."""
-    environment = {**os.environ, "PANDO_SECRET": SECRET}
     addresses = {role: f"127.0.0.1:{free_port()}" for role in ("primary", "replica")}
-    pando = [sys.executable, "-m", "pando"]
-    with contextlib.ExitStack() as stack:
-        for role, address in addresses.items():
-            (folder / role).mkdir()
-            command = [*pando, "serve", "--dir", str(folder / role), "--http", address]
-            if role == "replica":
-                command += ["--primary", f"http://{addresses['primary']}"]
-            log = folder / f"{role}.log"
-            output = stack.enter_context(log.open("w"))
-            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-            stack.callback(end, process)
-            wait_until_ready(process, address, log)
-        command = [*pando, "token", "--dir", str(folder / "primary")]
-        token = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=30).stdout
-        yield ServedNodes(addresses, token.strip())
+    nodes = ServedNodes(folder, addresses, {})
+    try:
+        for role in addresses:
+            nodes.start(role)
+        command = [sys.executable, "-m", "pando", "token", "--dir", str(folder / "primary")]
+        token = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True, timeout=30)
+        yield replace(nodes, token=token.stdout.strip())
+    finally:
+        for process in reversed(nodes.processes.values()):
+            end(process)
 
 
 def end(process):

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,29 +24,41 @@ pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(900)]
 PROGRAM = Path(__file__).parent / "pocketbase_sdk"
 SDK = ("pocketbase", "0.28.1")
 EVENT_SOURCE = ("eventsource", "4.1.0")
+NODE_MIN = 20
 EMAIL, PASSWORD = "root@example.com", "rootpassword1"
 RUN_S = 400
 OTHER = {"primary": "replica", "replica": "primary"}
 GROUPS = re.findall(r'"(\w+)"', (PROGRAM / "main.mjs").read_text().partition("const groups")[2].partition("];")[0])
 
+STEPS = ["heard", "lost", "connected", "heard again"]
+"""What a subscriber says whose node is killed after the first."""
+RECONNECT_S = 60
+
 NOT_YET: dict[str, str] = {}
 """Groups, or single checks, that are expected to fail, with the reason."""
 
 
-def checks():
-    """Name each check as the program does, with its mark."""
-    for group in GROUPS:
-        for name in re.findall(r'^check\("([^"]+)"', (PROGRAM / f"{group}.mjs").read_text(), re.MULTILINE):
-            check = f"{group}: {name}"
-            reason = NOT_YET.get(check) or NOT_YET.get(group)
-            marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
-            yield pytest.param(check, marks=marks, id=check.replace(" ", "_"))
+def names_in(group):
+    found = re.findall(r'^check\("([^"]+)"', (PROGRAM / f"{group}.mjs").read_text(), re.MULTILINE)
+    return [f"{group}: {name}" for name in found]
+
+
+CHECKS = [check for group in GROUPS for check in names_in(group)]
+
+
+def parameter(check):
+    reason = NOT_YET.get(check) or NOT_YET.get(check.partition(":")[0])
+    marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
+    return pytest.param(check, marks=marks, id=check.replace(" ", "_"))
 
 
 @pytest.fixture(scope="module")
 def packages():
     """Give the entries of the packages."""
     sdk, event_source = need_npm_package(*SDK), need_npm_package(*EVENT_SOURCE)
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    if int(version.removeprefix("v").partition(".")[0]) < NODE_MIN:
+        pytest.skip(f"{EVENT_SOURCE[0]} {EVENT_SOURCE[1]} needs Node {NODE_MIN}; here is {version.strip()}")
     return {
         "pocketbase": str(sdk / "dist" / "pocketbase.es.mjs"),
         "eventsource": str(event_source / "dist" / "index.js"),
@@ -89,7 +102,7 @@ def run(packages, **options):
     return {line["check"]: line["error"] for line in lines} | {"": done.stderr[-2000:] if done.returncode else ""}
 
 
-@pytest.mark.parametrize("check", checks())
+@pytest.mark.parametrize("check", [parameter(check) for check in CHECKS])
 @pytest.mark.parametrize("role", OTHER)
 def test_sdk(found, role, check):
     error = found[role].get(check, f"the program did not come to it: {found[role]['']}")
@@ -98,5 +111,28 @@ def test_sdk(found, role, check):
 
 @pytest.mark.parametrize("role", OTHER)
 def test_sdk_ran_to_its_end(found, role):
-    names = [parameter.values[0] for parameter in checks()]
-    assert [*found[role]] == [*names, ""] and found[role][""] == ""
+    assert found[role][""] == ""
+    assert [*found[role]] == [*CHECKS, ""]
+
+
+@pytest.mark.parametrize("role", OTHER)
+def test_subscribers_outlive_their_node(packages, tmp_path, role):
+    """The SDK connects and subscribes again by itself; what happens from then on is heard."""
+    with served_nodes(tmp_path) as nodes:
+        make_superuser(tmp_path / "primary")
+        options = {**packages, "email": EMAIL, "password": PASSWORD, "prefix": "kept"}
+        argument = json.dumps({**options, "url": f"http://{nodes.addresses[role]}"})
+        command = ["node", str(PROGRAM / "reconnecting.mjs"), argument]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+            timer = threading.Timer(RECONNECT_S, program.kill)
+            timer.start()
+            try:
+                steps = [program.stdout.readline()]
+                nodes.processes[role].kill()
+                nodes.processes[role].wait()
+                nodes.start(role)
+                steps += program.stdout.readlines()
+                assert [json.loads(step) for step in steps if step] == STEPS, program.stderr.read()[-2000:]
+            finally:
+                timer.cancel()
+                program.kill()
