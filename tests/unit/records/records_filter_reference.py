@@ -35,6 +35,7 @@ class Value:
     affinity: str | None = None
     is_json: bool = False
     is_fixed: bool = False
+    is_full: bool = False  # is compared as if fixed and not empty
 
 
 NULL = Value(None, is_fixed=True)
@@ -160,9 +161,11 @@ class Filtered:
 
 def holds(left, operator, right, chosen, other=None):
     """Compare two sides, with rows chosen for each."""
-    other = chosen if other is None else other
-    truths = [compare(left.value(chosen), operator, right.value(other))]
-    truths += [side.guard(rows) for side, rows in ((left, chosen), (right, other)) if side.guard]
+    values = [left.value(chosen), right.value(chosen if other is None else other)]
+    if other is not None:
+        values = [Value(each.value, each.affinity, each.is_json, each.is_fixed) for each in values]
+    truths = [compare(values[0], operator, values[1])]
+    truths += [side.guard(rows) for side, rows in ((left, chosen), (right, other or chosen)) if side.guard]
     return False if False in truths else None if None in truths else True
 
 
@@ -227,10 +230,19 @@ class Names:
             )
         known = self.collection.field(keys[0])
         if known and (modifier in ("each", "length") or (isinstance(known, RelationField) and len(keys) > 1)):
+            if isinstance(known, RelationField) and len(keys) > 1 and value in (None, "", []):
+                return fixed(None)
             step = Step(("body",), False, lambda chosen: [{"id": None, **source}])
+            if len(keys) == 1 and modifier == "length":
+                return fixed(len(as_list(value, keep_empty=True)))
+            if len(keys) == 1:
+                way = ((step,), (step, items(known, (step,))))
+                return Operand(way, lambda chosen: Value(plain(chosen[way[1]]), is_full=True))
             found = self.walk(self.collection, (step,), keys, modifier)
             return Operand(found.joins, lambda chosen: as_fixed(found.value(chosen), len(found.joins) == 1))
         found = fixed(plain(value))
+        if modifier == "lower" and known:
+            found = fixed("" if value is None else as_text(value))
         return lower(found) if modifier == "lower" else found
 
     def walk(self, collection, way, keys, modifier):
@@ -241,7 +253,8 @@ class Names:
             other = self.world.schema.find(key.partition("_via_")[0])
             back = other.field(key.partition("_via_")[2])
             return self.walk(other, (*way, self.back(other, back, way)), rest, modifier)
-        is_local = rest == ["id"] and not (known.is_multiple and self.is_client)
+        is_sent = bool(way) and way[-1].name == ("body",)
+        is_local = rest == ["id"] and not is_sent and not (known.is_multiple and self.is_client)
         if isinstance(known, RelationField) and rest and not is_local:
             target = self.world.schema.find(known.collection_id)
             if known.is_multiple:
@@ -371,7 +384,7 @@ def equal(left, right):
     empty_left, empty_right = (each.is_fixed and each.value in (None, "") for each in (left, right))
     if empty_left and empty_right:
         return True
-    if any(each.is_fixed and each.value not in (None, "") for each in (left, right)):
+    if any(is_full(each) for each in (left, right)):
         return None if left.value is None or right.value is None else same(left, right)
     if empty_left or empty_right:
         return (right if empty_left else left).value in (None, "")
@@ -383,9 +396,13 @@ def unequal(left, right):
         return not same(left, right)
     if all(each.is_fixed and each.value in (None, "") for each in (left, right)):
         return False
-    if any(each.is_fixed and each.value not in (None, "") for each in (left, right)):
+    if any(is_full(each) for each in (left, right)):
         return not same(left, right)
     return not equal(left, right)
+
+
+def is_full(value):
+    return value.is_full or (value.is_fixed and value.value not in (None, ""))
 
 
 def same(left, right):

@@ -56,7 +56,7 @@ def _compare(dialect: Dialect, left: Operand, operator: Operator, right: Operand
 
 
 def _equal(left: Operand, right: Operand) -> tuple[Fragment, bool]:
-    is_known = State.FULL in (left.state, right.state)
+    is_known = left.is_full or right.is_full
     if left.is_json or right.is_json:
         return (*left.sql, " IS ", *right.sql), is_known
     if left.state in _EMPTY and right.state in _EMPTY:
@@ -70,7 +70,7 @@ def _equal(left: Operand, right: Operand) -> tuple[Fragment, bool]:
 
 
 def _not_equal(left: Operand, right: Operand) -> Fragment:
-    if left.is_json or right.is_json or State.FULL in (left.state, right.state):
+    if left.is_json or right.is_json or left.is_full or right.is_full:
         return (*left.sql, " IS NOT ", *right.sql)
     if left.state in _EMPTY and right.state in _EMPTY:
         return FALSE

@@ -13,10 +13,10 @@ from pando.records.filter.slots import Constant, PatternSlot, Slot, State
 class Operand:
     """A side of a comparison.
 
-    `state` is UNKNOWN for whatever depends on a row. `is_json` values are compared with IS, never coalesced with "".
-    A `strict` operand is NULL when the joins that it reads have no row. `guard` must hold, too, for a comparison with
-    it to hold (empty: nothing to guard). `pattern` is the operand as the right side of LIKE, unless that
-    is made in SQL.
+    `state` is UNKNOWN for whatever depends on a row; a row's value may still be `taken_for_full`. `is_json` values are
+    compared with IS, never coalesced with "". A `strict` operand is NULL when the joins that it reads have no row.
+    `guard` must hold, too, for a comparison with it to hold (empty: nothing to guard). `pattern` is the operand as the
+    right side of LIKE, unless that is made in SQL.
     """
 
     sql: Fragment
@@ -25,6 +25,12 @@ class Operand:
     strict: bool = True
     guard: Fragment = ()
     pattern: Fragment = ()
+    taken_for_full: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is compared as what is neither NULL nor empty."""
+        return self.taken_for_full or self.state is State.FULL
 
     @property
     def is_fixed(self) -> bool:
@@ -37,7 +43,7 @@ class Operand:
         return frozenset(each.join for each in self.sql if isinstance(each, Column))
 
     def moved(self, to: Mapping[Join, Join]) -> Operand:
-        """Read other joins."""
+        """Read other joins, for what it is then."""
         sql, guard, pattern = (moved(each, to) for each in (self.sql, self.guard, self.pattern))
         return Operand(sql, self.state, self.is_json, self.strict, guard, pattern)
 

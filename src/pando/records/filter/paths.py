@@ -172,7 +172,7 @@ class Sent:
 
     def length(self, dialect: Dialect, name: str) -> Operand:
         """See Source."""
-        return bound(LengthSlot(self._path(name)))
+        return bound(LengthSlot(self._path(name), counts_empty=self.area is Area.BODY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class Paths:
             field, rest = self._field(source.collection, key), keys[place + 1 :]
             if field is not None and not (isinstance(field, RelationField) and rest):
                 return self._leaf(source, field, rest, path)
-            if isinstance(field, RelationField) and rest == ("id",) and not (field.is_multiple and self._may_list):
+            if isinstance(field, RelationField) and rest == ("id",) and self._has_ids(source, field):
                 return self._ids(source, field, path)
             if place >= RELATIONS_MAX:
                 raise FilterError(f"{path.name!r} follows more than {RELATIONS_MAX} relations")
@@ -302,6 +302,11 @@ class Paths:
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
+    def _has_ids(self, source: Source, field: RelationField) -> bool:
+        """Whether the ids in a relation can be taken for those of its records."""
+        is_sent = isinstance(source, Sent) and source.area is Area.BODY
+        return not is_sent and not (field.is_multiple and self._may_list)
+
     def _ids(self, source: Source, field: RelationField, path: Path) -> Operand:
         """Give the ids in a relation, for which the records need not be read."""
         if field.is_multiple:
@@ -317,7 +322,9 @@ class Paths:
         if isinstance(field, LISTS) and path.modifier is Modifier.LENGTH:
             return source.length(self._context.dialect, field.name)
         if isinstance(field, LISTS) and path.modifier is Modifier.EACH:
-            return Operand((Column(self._items(source, field), "value"),))
+            # PocketBase takes items of the body for full, and so do rules that people have written for it.
+            is_sent = isinstance(source, Sent) and source.area is Area.BODY
+            return Operand((Column(self._items(source, field), "value"),), taken_for_full=is_sent)
         found = source.operand(self._context, field, rest)
         if path.modifier is Modifier.LOWER:
             found = self.lower(found)

@@ -14,7 +14,7 @@ from pando.records.filter.operands import NOTHING, Operand, bound
 from pando.records.filter.parts import FALSE, TRUE, enclosed
 from pando.records.filter.paths import LISTS, Modifier, Path, Paths, Rows, Sent, split
 from pando.records.filter.request import Area, RequestPath
-from pando.records.filter.slots import Constant, MacroSlot, RequestSlot, State
+from pando.records.filter.slots import Constant, MacroSlot, RequestSlot, State, TextSlot
 from pando.records.filter.syntax import FilterError, Operator, UnknownName
 from pando.records.model import Field, RelationField
 from pando.records.problems import forbidden
@@ -89,9 +89,15 @@ class Resolver:
         field = collection.field(keys[0])
         if path.modifier is Modifier.CHANGED:
             return self._changed(path, keys, field)
-        is_list = isinstance(field, LISTS) and len(keys) == 1 and path.modifier in (Modifier.EACH, Modifier.LENGTH)
-        if is_list or (isinstance(field, RelationField) and len(keys) > 1):
-            return self._known(Sent(collection, Area.BODY), path, keys)
+        if isinstance(field, RelationField) and len(keys) > 1:
+            refers = self._context.shapes.refers(RequestPath(Area.BODY, keys[:1]))
+            return self._known(Sent(collection, Area.BODY), path, keys) if refers else NOTHING
+        if isinstance(field, LISTS) and len(keys) == 1 and path.modifier in (Modifier.EACH, Modifier.LENGTH):
+            return self._paths.operand(Sent(collection, Area.BODY), path, keys)
+        if field is not None and len(keys) == 1 and path.modifier is Modifier.LOWER:
+            at = RequestPath(Area.BODY, keys)
+            is_full = self._context.shapes.state(at) is State.FULL
+            return self._paths.lower(bound(TextSlot(at), State.FULL if is_full else State.EMPTY))
         return self._value(RequestPath(Area.BODY, keys), path)
 
     def _changed(self, path: Path, keys: tuple[str, ...], field: Field | None) -> Operand:

@@ -96,8 +96,22 @@ class RequestSlot:
 
 
 @dataclass(frozen=True, slots=True)
+class TextSlot:
+    """A value of the request as a text; what is no text, number or truth value is ""."""
+
+    path: RequestPath
+
+    def value(self, binding: Binding) -> Value:
+        """Find the value."""
+        value = self.path.find(binding.request)
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return _text(value) if isinstance(value, str | int | float) else ""
+
+
+@dataclass(frozen=True, slots=True)
 class ListSlot:
-    """A value of the request as a JSON list: one value is a list of one, nothing and "" an empty list."""
+    """A value of the request as a JSON list: one value is a list of one, nothing an empty list."""
 
     path: RequestPath
 
@@ -120,13 +134,15 @@ class LastSlot:
 
 @dataclass(frozen=True, slots=True)
 class LengthSlot:
-    """How many values the request has at a place."""
+    """How many values the request has at a place; "" is none, unless it `counts_empty`."""
 
     path: RequestPath
+    counts_empty: bool = False
 
     def value(self, binding: Binding) -> Value:
         """Find the value."""
-        return len(as_list(self.path.find(binding.request)))
+        items = as_list(self.path.find(binding.request))
+        return len(items) if self.counts_empty or items != [""] else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +236,8 @@ def scalar(value: object) -> Value:
 
 
 def as_list(value: object) -> list[object]:
-    """Give the items of a list; one value is a list of one, nothing and "" an empty list."""
-    if value is None or value is MISSING or value == "":
+    """Give the items of a list; one value is a list of one, nothing an empty list."""
+    if value is None or value is MISSING:
         return []
     return value if isinstance(value, list) else [value]
 
@@ -299,6 +315,17 @@ class PresenceProbe:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceProbe:
+    """Whether a relation refers to any record."""
+
+    path: RequestPath
+
+    def answer(self, request: RequestInfo) -> bool:
+        """Ask it."""
+        return any(each != "" for each in as_list(self.path.find(request)))
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionProbe:
     """The id of the collection of who has signed in, or ""."""
 
@@ -322,6 +349,10 @@ class Shapes:
     def is_present(self, path: RequestPath) -> bool:
         """Tell whether there is a key."""
         return bool(self._tell(PresenceProbe(path)))
+
+    def refers(self, path: RequestPath) -> bool:
+        """Tell whether a relation refers to any record."""
+        return bool(self._tell(ReferenceProbe(path)))
 
     def auth_collection(self) -> str:
         """Tell the id of the collection of who has signed in, or ""."""
