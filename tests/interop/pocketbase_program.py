@@ -108,18 +108,21 @@ def _started(command, log, address, health, environment):
     with log.open("a") as output:
         process = subprocess.Popen([*map(str, command)], env=environment, stdout=output, stderr=output)
         try:
-            _wait(process, f"http://{address}{health}", log)
+            wait_served(process, f"http://{address}{health}", log)
             yield
         finally:
             end(process)
 
 
-def _wait(process, url, log):
+def wait_served(process, url, log):
     deadline = time.monotonic() + START_S
-    while True:
+    while not _serves(url):
         assert process.poll() is None, f"the server ended: {log.read_text()[-2000:]}"
         assert time.monotonic() < deadline, f"the server does not serve: {log.read_text()[-2000:]}"
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:
-            if answer.status == 200:
-                return
         time.sleep(0.05)
+
+
+def _serves(url):
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:
+        return answer.status == 200
+    return False
