@@ -81,7 +81,13 @@ def declared(field):
     return {"number": "NUMERIC", "bool": "BOOLEAN"}.get(field.type, "TEXT")
 
 
+class Raw(str):
+    """A text that is put into a column as it is, JSON or not."""
+
+
 def column(field, value):
+    if isinstance(value, Raw):
+        return str(value)
     if isinstance(field, JsonField | GeoPointField):
         return None if value is None else json.dumps(value, separators=(",", ":"), sort_keys=True)
     return json.dumps(value, separators=(",", ":")) if isinstance(value, list) else value

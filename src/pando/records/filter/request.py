@@ -109,6 +109,7 @@ def _plain(value: object) -> object:
     if value is None or value is MISSING or isinstance(value, str | bool | int | float | list | dict):
         return value
     try:
-        return msgspec.to_builtins(value, str_keys=True)
+        found: object = msgspec.to_builtins(value, str_keys=True)
     except (TypeError, ValueError):
         return str(value)
+    return list(found) if isinstance(found, tuple) else found
