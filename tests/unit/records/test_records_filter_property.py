@@ -66,7 +66,14 @@ def check(world, asked):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(asked_worlds())
 def test_compiled_filters_agree_with_the_slow_evaluator(asked):
+    check(*asked)
+
+
+@pytest.mark.full
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(asked_worlds())
+def test_compiled_filters_agree_with_the_slow_evaluator_for_long(asked):
     check(*asked)

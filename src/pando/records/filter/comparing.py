@@ -46,19 +46,19 @@ def _rejecting(left: Operand, right: Operand) -> frozenset[Join]:
 def _compare(dialect: Dialect, left: Operand, operator: Operator, right: Operand) -> tuple[Fragment, bool]:
     """Give SQL, and whether it is NULL (or false) as soon as one side is NULL."""
     if operator is Operator.EQUAL:
-        return _equal(left, right)
+        return _equal(dialect, left, right)
     if operator is Operator.NOT_EQUAL:
-        return _not_equal(left, right), False
+        return _not_equal(dialect, left, right), False
     if operator in _LIKE:
         pattern = right.pattern or dialect.containing(right.sql)
         return dialect.like(left.sql, pattern, negative=operator is Operator.NOT_LIKE), True
     return (*left.sql, f" {operator} ", *right.sql), True
 
 
-def _equal(left: Operand, right: Operand) -> tuple[Fragment, bool]:
+def _equal(dialect: Dialect, left: Operand, right: Operand) -> tuple[Fragment, bool]:
     is_known = left.is_full or right.is_full
     if left.is_json or right.is_json:
-        return (*left.sql, " IS ", *right.sql), is_known
+        return dialect.same(left.sql, right.sql), is_known
     if left.state in _EMPTY and right.state in _EMPTY:
         return TRUE, False
     if is_known:
@@ -69,15 +69,15 @@ def _equal(left: Operand, right: Operand) -> tuple[Fragment, bool]:
     return (*_coalesced(left), " = ", *_coalesced(right)), False
 
 
-def _not_equal(left: Operand, right: Operand) -> Fragment:
+def _not_equal(dialect: Dialect, left: Operand, right: Operand) -> Fragment:
     if left.is_json or right.is_json or left.is_full or right.is_full:
-        return (*left.sql, " IS NOT ", *right.sql)
+        return dialect.same(left.sql, right.sql, negative=True)
     if left.state in _EMPTY and right.state in _EMPTY:
         return FALSE
     if left.state in _EMPTY or right.state in _EMPTY:
         other = right.sql if left.state in _EMPTY else left.sql
-        return ("(", *other, " IS NOT '' AND ", *other, " IS NOT NULL)")
-    return (*_coalesced(left), " IS NOT ", *_coalesced(right))
+        return ("(", *dialect.same(other, ("''",), negative=True), " AND ", *other, " IS NOT NULL)")
+    return dialect.same(_coalesced(left), _coalesced(right), negative=True)
 
 
 def _coalesced(operand: Operand) -> Fragment:

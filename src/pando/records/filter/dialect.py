@@ -51,6 +51,10 @@ class Dialect(Protocol):
         """Make letters small."""
         ...
 
+    def same(self, left: Fragment, right: Fragment, *, negative: bool = False) -> Fragment:
+        """Ask whether two values are the same, NULL being a value like others."""
+        ...
+
     def like(self, left: Fragment, pattern: Fragment, *, negative: bool) -> Fragment:
         r"""Compare with a pattern whose escape character is `\`."""
         ...
@@ -117,6 +121,10 @@ class SqliteDialect:
     def lower(self, value: Fragment) -> Fragment:
         """See Dialect."""
         return ("LOWER(", *value, ")")
+
+    def same(self, left: Fragment, right: Fragment, *, negative: bool = False) -> Fragment:
+        """See Dialect."""
+        return (*left, " IS NOT " if negative else " IS ", *right)
 
     def like(self, left: Fragment, pattern: Fragment, *, negative: bool) -> Fragment:
         """See Dialect."""
