@@ -27,7 +27,7 @@ def check(new: Collection, old: Collection | None, others: Sequence[Collection],
     """Name what is wrong with the indexes."""
     if new.is_view:
         return _NOT_FOR_VIEWS if new.indexes else None
-    owners = {name: each.name for each in others for name in names([each])}
+    owners = {name: each.name for each in others for name in _names_of(each)}
     taken = {each.name.lower() for each in (*others, new)} | set(asked.internal_tables)
     parsed: list[Index] = []
     for place, statement in enumerate(new.indexes):
@@ -42,8 +42,17 @@ def check(new: Collection, old: Collection | None, others: Sequence[Collection],
 
 def names(collections: Iterable[Collection]) -> set[str]:
     """Name the indexes of collections, in lower case."""
-    read = (indexes.parse(statement) for each in collections for statement in each.indexes)
-    return {index.name.lower() for index in read if index is not None}
+    return {name for each in collections for name in _names_of(each)}
+
+
+def _names_of(collection: Collection) -> frozenset[str]:
+    # It is kept on the collection, like its cached properties: each check asks for the names of all others.
+    found: frozenset[str] | None = collection.__dict__.get("_index_names")
+    if found is None:
+        read = map(indexes.parse, collection.indexes)
+        found = frozenset([index.name.lower() for index in read if index is not None])
+        collection.__dict__["_index_names"] = found
+    return found
 
 
 def _check_one(

@@ -9,8 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from pando.records.collections.sql_tokens import BadSql, Token, quote, skip_parentheses, spliced, tokens
+
+PARSED_MAX: Final = 4096
+"""Statements kept read: each check of a collection asks for the indexes of all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class _Read:
     """The tokens of the columns and of the condition."""
 
 
+@lru_cache(maxsize=PARSED_MAX)
 def parse(statement: str) -> Index | None:
     """Read a statement; None if it is not one CREATE INDEX statement."""
     read = _read(statement)
