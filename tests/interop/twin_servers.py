@@ -52,7 +52,7 @@ class Side:
         if body is not None:
             headers.setdefault("Content-Type", "application/json")
         if ask.by and "Authorization" not in headers:
-            headers["Authorization"] = self.kept[ask.by]["token"]
+            headers["Authorization"] = str(self._kept(ask.by, "token"))
         answer = self._exchange(ask.method, self._filled(ask.path), body, headers)
         if ask.step and answer.value is not ABSENT:
             self.kept[ask.step] = answer.value

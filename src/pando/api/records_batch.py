@@ -28,13 +28,14 @@ from pando.records.files.filing import Filing
 from pando.records.files.spool import Upload
 from pando.records.listing import encode, enriched
 from pando.records.model import Collection
-from pando.records.problems import REQUIRED, ApiError, Problem, ValidationFailed, bad_request, forbidden
+from pando.records.problems import REQUIRED, ApiError, Problem, Problems, ValidationFailed, bad_request, forbidden
 from pando.records.projection import parse_fields
 from pando.records.record import Record
 from pando.records.transaction_engine import TransactionEngine
 from pando.records.writing import create_record, update_record
 
 BODY_BYTES_DEFAULT: Final = 128 << 20
+URL_CHARS_MAX: Final = 2000
 _FILE_PART: Final = re.compile(r"requests(?:\.(\d{1,9})\.|\[(\d{1,9})\]\.)(.+)", re.ASCII | re.DOTALL)
 """Name of a part with a file: for which request, and there for which field."""
 _METHODS: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -50,7 +51,7 @@ class _Told(msgspec.Struct, frozen=True):
 
 
 class _Batch(msgspec.Struct, frozen=True):
-    requests: list[_Told] = []
+    requests: list[_Told] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +98,28 @@ def _read(body: Body, most: int) -> list[_Item]:
     if not items:
         raise ValidationFailed({"requests": REQUIRED})
     if len(items) > most:
-        raise ValidationFailed({"requests": Problem("validation_length_too_long", f"{most} requests at most.")})
+        text = f"{most} requests at most."
+        raise ValidationFailed({"requests": Problem("validation_length_too_long", text, {"max": most, "min": 0})})
+    wrong: dict[str, Problems] = {str(number): found for number, each in enumerate(items) if (found := _wrong(each))}
+    if wrong:
+        raise ValidationFailed({"requests": wrong})
     by_item: dict[int, list[tuple[str, Upload]]] = {}
     for name, upload in body.files:
         if named := _FILE_PART.fullmatch(name):
             by_item.setdefault(int(named[1] or named[2]), []).append((named[3], upload))
     return [_Item(each, by_item.get(number, ())) for number, each in enumerate(items)]
+
+
+def _wrong(told: _Told) -> dict[str, Problem]:
+    found: dict[str, Problem] = {}
+    if told.method not in (*_METHODS, "GET"):
+        found["method"] = Problem("validation_in_invalid", "Must be a valid value.") if told.method else REQUIRED
+    if len(told.url) > URL_CHARS_MAX:
+        text = f"The length must be no more than {URL_CHARS_MAX}."
+        found["url"] = Problem("validation_length_too_long", text, {"max": URL_CHARS_MAX, "min": 0})
+    elif not told.url:
+        found["url"] = REQUIRED
+    return found
 
 
 async def _run(desk: Desk, asking: Asking, items: list[_Item], filing: Filing) -> Response:
@@ -126,7 +143,7 @@ async def _one(desk: Desk, asking: Asking, item: _Item, filing: Filing) -> dict[
     path, _, text = item.told.url.partition("?")
     query = read_query(text.encode())
     segments = [unquote(part) for part in path.split("/")[1:]]
-    method = item.told.method.upper()
+    method = item.told.method
     is_one = len(segments) == 5
     if (
         method not in _METHODS

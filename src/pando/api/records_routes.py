@@ -17,7 +17,7 @@ from pando.api.records_app import Route
 from pando.api.records_bodies import limits_of, received
 from pando.api.records_http import NO_CONTENT, ApiRequest, answer, raw_answer
 from pando.records import signing_in
-from pando.records.app_settings import merged, shown
+from pando.records.app_settings import shown
 from pando.records.auth.methods import auth_methods, signed_in
 from pando.records.deleting import delete_record
 from pando.records.desk import Asking, Desk
@@ -25,6 +25,7 @@ from pando.records.listing import encode, enriched, list_records, view_record
 from pando.records.problems import bad_request, forbidden, unauthorized
 from pando.records.projection import parse_fields
 from pando.records.saving import save_settings
+from pando.records.settings_change import merged
 from pando.records.signing_in import SignedIn, auth_of
 from pando.records.writing import create_record, may_create, may_update, update_record
 

@@ -1,20 +1,18 @@
 """The application's settings as PocketBase keeps them: one row of `_params`, JSON, with defaults for what is missing.
 
-Pure: reading, merging, checking, showing. Not here: the node's own settings (`pando.settings`), the row's encryption
-(a row that is encrypted is refused with what to do), who may see them.
+Pure: reading, writing, showing. Not here: changing them (`settings_change`), the node's own settings
+(`pando.settings`), the row's encryption (a row that is encrypted is refused with what to do), who may see them.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from pando.errors import CorruptionError
-from pando.records.problems import REQUIRED, ApiError, Problem, Problems, ValidationFailed
 
 PARAMS_ID: Final = "settings"
-_LARGEST: Final = 2**53 - 1
 
 
 class Smtp(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -150,101 +148,3 @@ def shown(settings: AppSettings) -> bytes:
     value = msgspec.to_builtins(settings)
     del value["smtp"]["password"], value["s3"]["secret"], value["backups"]["s3"]["secret"]
     return msgspec.json.encode(value)
-
-
-def merged(settings: AppSettings, change: Any) -> AppSettings:  # noqa: ANN401 - decoded JSON
-    """Put a change into settings, object by object; lists are replaced. Raises ApiError, ValidationFailed."""
-    if not isinstance(change, dict):
-        raise ApiError(400, "The settings must be a JSON object.")
-    value = _merge(msgspec.to_builtins(settings), change)
-    try:
-        made = msgspec.convert(value, AppSettings)
-    except msgspec.ValidationError as error:
-        raise ApiError(400, f"The settings cannot be read: {error}.") from error
-    problems = check(made)
-    if problems:
-        raise ValidationFailed(problems)
-    return made
-
-
-def _merge(old: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(old)
-    for key, value in change.items():
-        known = merged.get(key)
-        merged[key] = _merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def check(settings: AppSettings) -> Problems:
-    """Find what cannot be used, by group and key."""
-    found = {
-        "meta": _blank(app_name=settings.meta.app_name, sender_name=settings.meta.sender_name),
-        "smtp": _smtp(settings.smtp),
-        "batch": _batch(settings.batch),
-        "logs": _range(0, _LARGEST, maxDays=settings.logs.max_days, maxDataSize=settings.logs.max_data_size),
-        "rateLimits": _rates(settings.rate_limits),
-        "s3": _s3(settings.s3),
-    }
-    return {key: problems for key, problems in found.items() if problems}
-
-
-def _blank(**values: str) -> Problems:
-    names = {"app_name": "appName", "sender_name": "senderName"}
-    return {names.get(key, key): REQUIRED for key, value in values.items() if not value}
-
-
-def _range(least: int, most: int, **values: int) -> dict[str, Problem]:
-    low = Problem("validation_min_greater_equal_than_required", f"Must be no less than {least}.")
-    high = Problem("validation_max_less_equal_than_required", f"Must be no greater than {most}.")
-    found = {key: low for key, value in values.items() if value < least}
-    return found | {key: high for key, value in values.items() if value > most}
-
-
-def _smtp(smtp: Smtp) -> Problems:
-    if not smtp.enabled:
-        return {}
-    ports = _range(1, 65535, port=smtp.port) if smtp.port else {"port": REQUIRED}
-    return {**_blank(host=smtp.host), **ports}
-
-
-def _batch(batch: Batch) -> Problems:
-    if not batch.enabled:
-        return {}
-    found = _range(0, _LARGEST, maxBodySize=batch.max_body_size)
-    required = {
-        key: REQUIRED for key, value in (("maxRequests", batch.max_requests), ("timeout", batch.timeout)) if not value
-    }
-    return found | _range(1, _LARGEST, maxRequests=batch.max_requests or 1, timeout=batch.timeout or 1) | required
-
-
-def _rates(limits: RateLimits) -> Problems:
-    if not limits.enabled:
-        return {}
-    found: dict[str, Problems] = {}
-    seen: dict[tuple[str, str], None] = {}
-    for number, rule in enumerate(limits.rules):
-        problems: dict[str, Problem | Problems] = {}
-        if not rule.label:
-            problems["label"] = REQUIRED
-        problems |= _range(1, _LARGEST, duration=rule.duration, maxRequests=rule.max_requests)
-        if rule.audience not in ("", "@guest", "@auth"):
-            problems["audience"] = Problem("validation_in_invalid", "Must be empty, @guest or @auth.")
-        clashes = [
-            (rule.label, audience)
-            for audience in (("", "@guest", "@auth") if not rule.audience else ("", rule.audience))
-        ]
-        if any(clash in seen for clash in clashes):
-            problems["label"] = Problem(
-                "validation_conflicting_rate_limit_rule", "Another rule has this label for the same audience."
-            )
-        seen[rule.label, rule.audience] = None
-        if problems:
-            found[str(number)] = problems
-    return {"rules": found} if found else {}
-
-
-def _s3(s3: S3) -> Problems:
-    if not s3.enabled:
-        return {}
-    values = {"bucket": s3.bucket, "region": s3.region, "endpoint": s3.endpoint, "accessKey": s3.access_key}
-    return {key: REQUIRED for key, value in {**values, "secret": s3.secret}.items() if not value}

@@ -28,7 +28,7 @@ from pando.records.fields.patterns import PatternError
 from pando.records.files.filing import Filing
 from pando.records.filter import Compiler, FilterError, RequestInfo
 from pando.records.model import Collection, CollectionType, Schema, TextField
-from pando.records.problems import REQUIRED, ApiError, Problem, ValidationFailed, bad_request, not_found
+from pando.records.problems import REQUIRED, ApiError, Problem, Problems, ValidationFailed, bad_request, not_found
 from pando.records.record import SUPERUSER, from_row, record_json
 from pando.records.setup import column_sql
 from pando.records.view_fields import drop_view, make_view, refresh_views, sample, with_collection
@@ -55,7 +55,7 @@ async def create_collection(desk: Desk, asking: Asking, body: object) -> Collect
         new = complete(draft, None, schema, desk.random, next_moment(asking, schema))
         if new.is_view:
             await check_names(desk, asking, schema, new, None)
-            new = await make_view(transaction, schema, new, desk.random)
+            new = await _made(desk, asking, transaction, schema, new, None)
             await check(desk, asking, schema, new, None)
             await run(transaction, new, [ddl.insert_row(new)])
         else:
@@ -77,15 +77,33 @@ async def update_collection(desk: Desk, asking: Asking, reference: str, body: ob
         if new.is_view:
             await check_names(desk, asking, schema, new, old)
             await drop_view(transaction, old)
-            new = await make_view(transaction, schema, new, desk.random)
+            new = await _made(desk, asking, transaction, schema, new, old)
             await check(desk, asking, schema, new, old)
             await run(transaction, new, [ddl.update_row(old.id, new, previous)])
         else:
             await check(desk, asking, schema, new, old)
             views = [each for each in schema.collections if each.is_view]
             await run(transaction, new, ddl.change(old, new, column_sql, views=views, previous=previous))
-        await refresh_views(transaction, with_collection(schema, new), desk.random)
+        await _refresh(desk, transaction, with_collection(schema, new))
     return new
+
+
+async def _made(
+    desk: Desk, asking: Asking, transaction: Transaction, schema: Schema, new: Collection, old: Collection | None
+) -> Collection:
+    """Make a view; if that fails, tell what else is wrong with it, as one that has no fields."""
+    try:
+        return await make_view(transaction, schema, new, desk.random)
+    except ValidationFailed as error:
+        raise ValidationFailed({**_without_fields(desk, asking, schema, new, old), **error.data}) from error
+
+
+async def _refresh(desk: Desk, transaction: Transaction, schema: Schema) -> None:
+    """Bring views up to date; those that cannot be made any more forbid the change."""
+    try:
+        await refresh_views(transaction, schema, desk.random)
+    except ValidationFailed as error:
+        raise bad_request("A view reads what would not be there any more.") from error
 
 
 async def import_collections(desk: Desk, asking: Asking, body: object) -> None:
@@ -116,11 +134,14 @@ async def import_collections(desk: Desk, asking: Asking, body: object) -> None:
 async def dry_run_view(desk: Desk, body: Mapping[str, Any]) -> dict[str, object]:
     """Say what fields a query would have, with some records; nothing is kept. Raises ApiError."""
     query = body.get("query")
-    if not isinstance(query, str) or not query.strip():
+    if query is not None and not isinstance(query, str):
+        raise bad_request("The query must be text.")
+    if not query or not query.strip():
         raise ValidationFailed({"query": REQUIRED})
     if len(query) > QUERY_CHARS_MAX:
+        text = f"{QUERY_CHARS_MAX} characters at most."
         raise ValidationFailed(
-            {"query": Problem("validation_length_too_long", f"{QUERY_CHARS_MAX} characters at most.")}
+            {"query": Problem("validation_length_too_long", text, {"max": QUERY_CHARS_MAX, "min": 0})}
         )
     name = "pando_dry_run_" + random_text(desk.random, 12)
     view = Collection(id=name, name=name, type=CollectionType.VIEW, view_query=query)
@@ -141,6 +162,8 @@ async def dry_run_view(desk: Desk, body: Mapping[str, Any]) -> dict[str, object]
             raise _NothingIsKept
     except _NothingIsKept:
         return found
+    except ValidationFailed as error:
+        raise bad_request("The query cannot be that of a view.") from error
 
 
 class _NothingIsKept(Exception):
@@ -156,7 +179,7 @@ async def delete_collection(desk: Desk, asking: Asking, reference: str) -> Colle
         await run(transaction, old, ddl.delete(old))
         await _touch(transaction, next_moment(asking, schema))
         left = Schema(tuple([each for each in schema.collections if each.id != old.id]))
-        await refresh_views(transaction, left, desk.random)
+        await _refresh(desk, transaction, left)
     return old
 
 
@@ -212,8 +235,18 @@ async def check_names(desk: Desk, asking: Asking, schema: Schema, new: Collectio
     others = tuple([each for each in schema.collections if old is None or each.id != old.id])
     asked = replace(asked_by(asking, (*others, new), desk.random), rule=lambda _collection, _text: None)
     found = {key: each for key, each in checks.problems(new, old, schema, asked).items() if key != "fields"}
+    if "viewQuery" in found:
+        found = _without_fields(desk, asking, schema, new, old)
     if found:
         raise ValidationFailed(found)
+
+
+def _without_fields(
+    desk: Desk, asking: Asking, schema: Schema, new: Collection, old: Collection | None
+) -> dict[str, Problem | Problems]:
+    blank = replace(new, fields=())
+    others = tuple([each for each in schema.collections if old is None or each.id != old.id])
+    return dict(checks.problems(blank, old, schema, asked_by(asking, (*others, blank), desk.random)))
 
 
 def asked_by(asking: Asking, collections: Sequence[Collection], random: Random) -> Asked:

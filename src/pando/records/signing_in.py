@@ -121,7 +121,8 @@ def _credentials(options: AuthOptions, body: dict[str, Any]) -> tuple[str, str, 
         if not texts[name]:
             problems[name] = REQUIRED
         elif len(texts[name]) > most:
-            problems[name] = Problem("validation_length_out_of_range", f"The length must be between 1 and {most}.")
+            text = f"The length must be between 1 and {most}."
+            problems[name] = Problem("validation_length_out_of_range", text, {"min": 1, "max": most})
     only = texts["identityField"]
     if only and only not in options.password_auth.identity_fields:
         problems["identityField"] = Problem("validation_in_invalid", "Must be a valid value.")

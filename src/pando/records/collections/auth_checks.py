@@ -35,7 +35,6 @@ SECRET_CHARS_MIN, SECRET_CHARS_MAX = 30, 255
 _NOT_EMPTY: Final = Problem("validation_nil_or_not_empty_required", "Must be null or not empty.")
 _TOO_FEW: Final = Problem("validation_mfa_not_enough_auths", "Two ways to sign in must be enabled.")
 _NO_URL: Final = Problem("validation_is_url", "Must be a URL.")
-_NO_PROVIDER: Final = Problem("validation_missing_provider", "There is no such provider.")
 _PROVIDER_TWICE: Final = Problem("validation_duplicated_provider", "The provider is there already.")
 
 
@@ -159,7 +158,7 @@ def _provider_name(name: str, seen: set[str], asked: Asked) -> Found:
     if not name:
         return REQUIRED
     if name not in asked.providers:
-        return _NO_PROVIDER
+        return Problem("validation_missing_provider", "There is no such provider.", {"name": name})
     return _PROVIDER_TWICE if name in seen else None
 
 

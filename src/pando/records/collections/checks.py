@@ -56,6 +56,8 @@ def problems(new: Collection, old: Collection | None, schema: Schema, asked: Ask
     found |= {f"{key}Rule": each for key, each in _check_rules(new, old, asked)}
     if new.is_view and not new.view_query.strip():
         found["viewQuery"] = REQUIRED
+    elif new.is_view and found["fields"]:
+        found["viewQuery"] = Problem("validation_invalid_view_query", "Its columns cannot be fields.")
     if new.auth is not None:
         found |= auth_checks.check(new, new.auth, asked)
         if old is not None and old.system and old.auth is not None:

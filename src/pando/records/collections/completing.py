@@ -128,7 +128,8 @@ def _mapped(mapped: MappedFields, fields: Sequence[Field]) -> MappedFields:
 
 def _indexes(collection: Collection, old: Collection | None) -> tuple[str, ...]:
     renamed = renames(old, collection.fields) if old else {}
-    found = tuple(indexes.recolumned(indexes.retabled(each, collection.name), renamed) for each in collection.indexes)
+    table = collection.name or (old.name if old else "")
+    found = tuple(indexes.recolumned(indexes.retabled(each, table), renamed) for each in collection.indexes)
     if not collection.is_auth:
         return found
     own_id = defaults.collection_id(collection.type, collection.name) if old is None else collection.id

@@ -27,7 +27,7 @@ RESERVED_OF_AUTH: Final = frozenset({"passwordConfirm", "oldPassword"})
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_]+")
 _ID_TWICE: Final = Problem("validation_duplicated_field_id", "Another field has this id.")
-_NO_KEY: Final = Problem("validation_missing_primary_key", 'There must be a primary key "id".')
+NO_KEY: Final = Problem("validation_missing_primary_key", 'There must be a primary key "id".')
 _SYSTEM: Final = Problem("validation_must_be_system", "The field must be a system field.")
 _SYSTEM_AND_HIDDEN: Final = Problem("validation_must_be_system_and_hidden", "The field must be a hidden system field.")
 _SYSTEM_CHANGED: Final = Problem("validation_system_field_change", "System fields cannot be removed or changed.")
@@ -82,11 +82,13 @@ def _name_twice(name: str) -> Problem:
 
 
 def _check_needed(new: Collection) -> Found:
+    if new.is_view and not new.fields:
+        return REQUIRED
     key = new.field(defaults.ID)
     if new.type is not CollectionType.VIEW and not (isinstance(key, model.TextField) and key.primary_key):
-        return _NO_KEY
+        return NO_KEY
     if new.type is CollectionType.VIEW and key is None:
-        return _NO_KEY
+        return NO_KEY
     return _check_auth_fields(new) if new.is_auth else None
 
 

@@ -90,7 +90,7 @@ def between(value: int, least: int, most: int) -> Found:
 
 def _bounds(least: int, most: int) -> Iterator[Key]:
     yield "min", between(least, 0, SAFE_INT_MAX)
-    yield "max", between(most, max(least, 0), SAFE_INT_MAX)
+    yield "max", between(most, least, SAFE_INT_MAX)
 
 
 def _size(field: Any) -> Iterator[Key]:  # noqa: ANN401 - one of three types
@@ -194,7 +194,7 @@ def _relation(field: model.RelationField, around: Around) -> Iterator[Key]:
     yield "collectionId", _target(field, around)
     yield "minSelect", between(field.min_select, 0, SAFE_INT_MAX)
     needed = REQUIRED if field.min_select > 0 and not field.max_select else None
-    yield "maxSelect", needed or between(field.max_select, max(field.min_select, 0), SAFE_INT_MAX)
+    yield "maxSelect", needed or between(field.max_select, field.min_select, SAFE_INT_MAX)
 
 
 def _target(field: model.RelationField, around: Around) -> Found:

@@ -18,7 +18,7 @@ from typing import Final
 from msgspec.structs import replace as replaced
 
 from pando.records import model
-from pando.records.collections import defaults
+from pando.records.collections import defaults, field_checks
 from pando.records.collections.checks import view_refused
 from pando.records.collections.select_list import Expression, Select, Shape, read_query
 from pando.records.collections.sql_tokens import BadSql, tokens
@@ -32,6 +32,8 @@ _CASTS: Final[dict[str, Field]] = {
     "text": model.TextField(),
     **dict.fromkeys(("bool", "boolean"), model.BoolField()),
 }
+_JSON: Final = model.JsonField(max_size=1)
+"""What a column is that says nothing of itself; its values are shown only, so there is nothing to limit."""
 _CLONE: Final = "_clone_"
 _CLONE_CHARS: Final = 4
 
@@ -75,7 +77,7 @@ def _read(query: str) -> list[Select]:
 
 def _check_names(names: Sequence[str]) -> None:
     if defaults.ID not in names:
-        raise view_refused("there is no column id")
+        raise ValidationFailed({**view_refused("there is no column id").data, "fields": field_checks.NO_KEY})
     twice = [name for name, count in Counter(name.lower() for name in names).items() if count > 1]
     if twice:
         raise view_refused(f"two columns are called {twice[0]}")
@@ -107,7 +109,7 @@ def _words(query: str) -> set[str]:
 def _of_part(part: Select, place: int, width: int, schema: Schema) -> Field:
     """Give the nameless field that a column of one SELECT is."""
     if len(part.columns) != width:
-        return model.JsonField()
+        return _JSON
     found = part.columns[place]
     if found.shape is Shape.COLUMN:
         return _of_column(found, part, schema)
@@ -115,7 +117,7 @@ def _of_part(part: Select, place: int, width: int, schema: Schema) -> Field:
         return model.NumberField(only_int=True)
     if found.shape is Shape.CALL and found.name in _NUMBERS:
         return model.NumberField()
-    return _CASTS.get(found.name, model.JsonField()) if found.shape is Shape.CAST else model.JsonField()
+    return _CASTS.get(found.name, _JSON) if found.shape is Shape.CAST else _JSON
 
 
 def _of_column(found: Expression, part: Select, schema: Schema) -> Field:
@@ -127,7 +129,7 @@ def _of_column(found: Expression, part: Select, schema: Schema) -> Field:
         if (field := _field(collection, found.name)) is not None
     ]
     if len(sources) != 1:
-        return model.JsonField()
+        return _JSON
     collection, field = sources[0]
     if field.name == defaults.ID:
         return model.RelationField(collection_id=collection.id, max_select=1)
@@ -149,7 +151,7 @@ def _agreed(kinds: Sequence[Field]) -> Field:
     fits = all(each.type == first.type and each.is_multiple == first.is_multiple for each in kinds)
     hidden = any(each.hidden for each in kinds)
     targets = {each.collection_id for each in kinds if isinstance(each, model.RelationField)}
-    return replaced(first, hidden=hidden) if fits and len(targets) < 2 else model.JsonField(hidden=hidden)
+    return replaced(first, hidden=hidden) if fits and len(targets) < 2 else replaced(_JSON, hidden=hidden)
 
 
 def _named(kind: Field, name: str) -> Field:

@@ -204,10 +204,10 @@ class Paths:
             field, rest = self._field(source.collection, key), keys[place + 1 :]
             if field is not None and not (isinstance(field, RelationField) and rest):
                 return self._leaf(source, field, rest, path)
-            if isinstance(field, RelationField) and rest == ("id",) and self._has_ids(source, field):
-                return self._ids(source, field, path)
             if place >= RELATIONS_MAX:
                 raise FilterError(f"{path.name!r} follows more than {RELATIONS_MAX} relations")
+            if isinstance(field, RelationField) and rest == ("id",) and self._has_ids(source, field):
+                return self._ids(source, field, path)
             back = None if isinstance(field, RelationField) else self.back_relation(source.collection, key)
             if isinstance(field, RelationField):
                 source = self._follow(source, field, path)

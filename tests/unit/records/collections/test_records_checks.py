@@ -121,8 +121,11 @@ def test_all_that_is_wrong_is_told_at_once():
         ({"rules": Rules(create="")}, {"createRule": "nil"}),
         ({"rules": Rules(update="", delete="x = 1")}, {"updateRule": "nil", "deleteRule": "nil"}),
         ({"rules": Rules(list="bad")}, {"listRule": "invalid_rule"}),
-        ({"fields": ()}, {"fields": "required"}),
-        ({"fields": (model.TextField(id="a", name="a"),)}, {"fields": "missing_primary_key"}),
+        ({"fields": ()}, {"fields": "required", "viewQuery": "invalid_view_query"}),
+        (
+            {"fields": (model.TextField(id="a", name="a"),)},
+            {"fields": "missing_primary_key", "viewQuery": "invalid_view_query"},
+        ),
     ],
 )
 def test_what_views_cannot_have(changes, found):

@@ -261,9 +261,9 @@ def test_a_view_needs_a_query(query):
 
 @pytest.mark.parametrize("names", [[], ["title"], ["ID"], ["id", "a", "A"], ["id", "ID"]])
 def test_names_that_do_not_do(names):
-    assert refused(views.infer_fields, "SELECT id FROM posts", names, schema(), Random(0)) == {
-        "viewQuery": "invalid_view_query"
-    }
+    found = refused(views.infer_fields, "SELECT id FROM posts", names, schema(), Random(0))
+    missing = {} if "id" in names else {"fields": "missing_primary_key"}
+    assert found == {"viewQuery": "invalid_view_query", **missing}
 
 
 def test_the_end_of_a_query_is_taken_off():
