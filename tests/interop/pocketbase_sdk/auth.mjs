@@ -67,7 +67,10 @@ check("accounts that cannot be made", async ({ client, of, refused, person }) =>
   const create = (change) => () => of(client()).create({ ...body, ...change });
   await refused(create({ passwordConfirm: "password2" }), 400, { passwordConfirm: "values_mismatch" });
   await refused(create({ passwordConfirm: "" }), 400, { passwordConfirm: "required" });
-  await refused(create({ password: "", passwordConfirm: "" }), 400, { password: "required", passwordConfirm: "required" });
+  await refused(create({ password: "", passwordConfirm: "" }), 400, {
+    password: "required",
+    passwordConfirm: "required",
+  });
   await refused(create({ password: "short", passwordConfirm: "short" }), 400, { password: "min_text_constraint" });
   await refused(create({ email: "none" }), 400, { email: "is_email" });
   await refused(create({ email: "" }), 400, { email: "required" });
@@ -219,7 +222,9 @@ check("superusers", async ({ client, email, password, refused }) => {
 check("superusers make others", async ({ admin, client, named, refused }) => {
   const account = { email: `${named("second")}@example.com`, password: "password12" };
   const superusers = admin.collection("_superusers");
-  await refused(() => superusers.create({ ...account, passwordConfirm: "x" }), 400, { passwordConfirm: "values_mismatch" });
+  await refused(() => superusers.create({ ...account, passwordConfirm: "x" }), 400, {
+    passwordConfirm: "values_mismatch",
+  });
   const { id } = await superusers.create({ ...account, passwordConfirm: account.password });
   const pb = client();
   await pb.collection("_superusers").authWithPassword(account.email, account.password);
@@ -308,7 +313,10 @@ check("accounts elsewhere", async ({ admin, person, of, users, refused }) => {
   same(pick(await of(pb).listExternalAuths(record.id), "provider"), ["github"]);
   same(await of(pb).unlinkExternalAuth(record.id, "github"), true);
   same(await of(pb).listExternalAuths(record.id), []);
-  await assert.rejects(() => of(pb).unlinkExternalAuth(record.id, "github"), ({ status }) => status === 404);
+  await assert.rejects(
+    () => of(pb).unlinkExternalAuth(record.id, "github"),
+    ({ status }) => status === 404,
+  );
   await refused(() => pb.collection("_externalAuths").create(body), 403);
 });
 
@@ -317,7 +325,10 @@ check("what was kept for signing in goes with the account", async ({ admin, pers
   const body = { collectionRef: users.id, recordRef: record.id, provider: "github", providerId: randomName() };
   const { id } = await admin.collection("_externalAuths").create(body);
   await of(admin).delete(record.id);
-  await assert.rejects(() => admin.collection("_externalAuths").getOne(id), ({ status }) => status === 404);
+  await assert.rejects(
+    () => admin.collection("_externalAuths").getOne(id),
+    ({ status }) => status === 404,
+  );
 });
 
 check("the collection that is there from the start", async ({ client }) => {
@@ -325,7 +336,12 @@ check("the collection that is there from the start", async ({ client }) => {
   const email = `${randomName()}@example.com`;
   const users = pb.collection("users");
   const { id } = await users.create({ email, password: "password1", passwordConfirm: "password1", name: "Ada" });
-  has((await users.authWithPassword(email, "password1")).record, { id, name: "Ada", avatar: "", collectionId: "_pb_users_auth_" });
+  has((await users.authWithPassword(email, "password1")).record, {
+    id,
+    name: "Ada",
+    avatar: "",
+    collectionId: "_pb_users_auth_",
+  });
   same(pick(await users.getFullList(), "id"), [id]);
   same(await users.delete(id), true);
 });

@@ -22,7 +22,19 @@ group("batch", async ({ admin, client, named, refused, signedIn }) => {
   const all = admin.collection(posts.name);
   const titles = async () => pick(await all.getFullList({ sort: "title" }));
   const empty = () => admin.collections.truncate(posts.id);
-  return { admin, guest, posts: posts.name, tags: tags.name, users: users.name, all, titles, empty, refused, named, signedIn };
+  return {
+    admin,
+    guest,
+    posts: posts.name,
+    tags: tags.name,
+    users: users.name,
+    all,
+    titles,
+    empty,
+    refused,
+    named,
+    signedIn,
+  };
 });
 
 check("writes of all kinds in their order", async ({ guest, posts, all, titles, empty }) => {
@@ -56,7 +68,9 @@ check("what a batch made is read at once", async ({ guest, posts }) => {
 check("later ones see earlier ones", async ({ guest, posts, tags }) => {
   const batch = guest.createBatch();
   batch.collection(tags).create({ id: "tagtagtagtagtag", name: "red" });
-  batch.collection(posts).create({ title: "tagged", tag: "tagtagtagtagtag" }, { expand: "tag", fields: "title,expand.tag.name" });
+  batch
+    .collection(posts)
+    .create({ title: "tagged", tag: "tagtagtagtagtag" }, { expand: "tag", fields: "title,expand.tag.name" });
   batch.collection(tags).delete("tagtagtagtagtag");
   same((await batch.send())[1].body, { expand: { tag: { name: "red" } }, title: "tagged" });
 });
@@ -81,8 +95,9 @@ check("rules hold in a batch", async ({ guest, admin, posts, users, titles, empt
     work(batch);
     return batch.send();
   };
-  const status = async (work) => (await refused(() => send(guest, work), 400, { requests: { 1: "batch_request_failed" } }))
-    .response.data.requests[1].response.status;
+  const status = async (work) =>
+    (await refused(() => send(guest, work), 400, { requests: { 1: "batch_request_failed" } })).response.data.requests[1]
+      .response.status;
   same(await status((batch) => batch.collection(posts).create({ title: "closed" })), 400);
   same(await status((batch) => batch.collection(users).create({ email: "a@example.com" })), 403);
   same(await status((batch) => batch.collection(posts).update("0123456789abcde", {})), 404);
@@ -122,7 +137,10 @@ check("accounts in a batch", async ({ admin, guest, users }) => {
   batch.collection(users).create({ email: `${users}1@example.com`, ...passwords });
   batch.collection(users).create({ email: `${users}2@example.com`, ...passwords });
   same(pick(await batch.send(), "status"), [200, 200]);
-  same((await guest.collection(users).authWithPassword(`${users}2@example.com`, "password1")).record.collectionName, users);
+  same(
+    (await guest.collection(users).authWithPassword(`${users}2@example.com`, "password1")).record.collectionName,
+    users,
+  );
   guest.authStore.clear();
 });
 
@@ -160,7 +178,9 @@ check("as JSON", async ({ guest, posts, refused }) => {
 
 check("files in a batch", async ({ guest, posts }) => {
   const batch = guest.createBatch();
-  batch.collection(posts).create({ title: "files", photos: [new File(["one"], "one.txt"), new File(["two"], "two.txt")] });
+  batch
+    .collection(posts)
+    .create({ title: "files", photos: [new File(["one"], "one.txt"), new File(["two"], "two.txt")] });
   batch.collection(posts).create({ title: "none" });
   const [{ body }, other] = await batch.send();
   same([body.photos.length, other.body.photos], [2, []]);

@@ -108,7 +108,15 @@ check("a relation cannot have another target", async ({ made, refused }) => {
 check("system fields stay", async ({ admin, named }) => {
   const users = await admin.collections.create({ name: named("staying"), type: "auth" });
   const found = await admin.collections.update(users.id, { fields: [text("more")] });
-  same(pick(found.fields, "name").sort(), ["email", "emailVisibility", "id", "more", "password", "tokenKey", "verified"]);
+  same(pick(found.fields, "name").sort(), [
+    "email",
+    "emailVisibility",
+    "id",
+    "more",
+    "password",
+    "tokenKey",
+    "verified",
+  ]);
 });
 
 check("indexes are made, kept and enforced", async ({ made, admin, refused }) => {
@@ -165,9 +173,13 @@ check("options of an auth collection", async ({ admin, named, refused }) => {
   await refused(() => admin.collections.update(users.id, { authToken: { duration: 1 } }), 400, {
     authToken: { duration: "min_greater_equal_than_required" },
   });
-  await refused(() => admin.collections.update(users.id, { passwordAuth: { enabled: true, identityFields: ["none"] } }), 400, {
-    passwordAuth: { identityFields: "missing_field" },
-  });
+  await refused(
+    () => admin.collections.update(users.id, { passwordAuth: { enabled: true, identityFields: ["none"] } }),
+    400,
+    {
+      passwordAuth: { identityFields: "missing_field" },
+    },
+  );
 });
 
 check("what a system collection keeps", async ({ admin, refused }) => {
@@ -182,6 +194,8 @@ check("what a system collection keeps", async ({ admin, refused }) => {
 check("a change that fails changes nothing", async ({ made, admin, refused }) => {
   const { collection, update } = await made([text("title")], { title: "a" });
   const fields = [...collection.fields, text("more"), text("bad name")];
-  await refused(() => update({ fields, name: `${collection.name}_2` }), 400, { fields: { 3: { name: "match_invalid" } } });
+  await refused(() => update({ fields, name: `${collection.name}_2` }), 400, {
+    fields: { 3: { name: "match_invalid" } },
+  });
   same(await admin.collections.getOne(collection.id), collection);
 });

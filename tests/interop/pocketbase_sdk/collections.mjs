@@ -131,7 +131,10 @@ check("a list sorted and filtered", async ({ admin, named }) => {
 
 check("the first that a filter finds", async ({ admin, kept }) => {
   same((await admin.collections.getFirstListItem(`name = "${kept.name}"`)).id, kept.id);
-  await assert.rejects(() => admin.collections.getFirstListItem('name = "not_there"'), ({ status }) => status === 404);
+  await assert.rejects(
+    () => admin.collections.getFirstListItem('name = "not_there"'),
+    ({ status }) => status === 404,
+  );
 });
 
 check("a list filtered by what is not there", async ({ admin, refused }) => {
@@ -165,19 +168,26 @@ check("types that cannot be", async ({ admin, refused, kept, named }) => {
 });
 
 check("fields that cannot be", async ({ admin, refused, named }) => {
-  const create = (...fields) => () => admin.collections.create({ name: named("bad"), fields });
+  const create =
+    (...fields) =>
+    () =>
+      admin.collections.create({ name: named("bad"), fields });
   const text = (name, more = {}) => ({ name, type: "text", ...more });
   await refused(create(text("")), 400, { fields: { 1: { name: "required" } } });
   await refused(create(text("a b")), 400, { fields: { 1: { name: "match_invalid" } } });
   await refused(create(text("expand")), 400, { fields: { 1: { name: "not_in_invalid" } } });
   await refused(create(text("a"), text("A")), 400, { fields: { 2: { name: "duplicated_field_name" } } });
-  await refused(create(text("a", { min: 5, max: 2 })), 400, { fields: { 1: { max: "min_greater_equal_than_required" } } });
+  await refused(create(text("a", { min: 5, max: 2 })), 400, {
+    fields: { 1: { max: "min_greater_equal_than_required" } },
+  });
   await refused(create({ name: "a", type: "select" }), 400, { fields: { 1: { values: "required" } } });
   await refused(create({ name: "a", type: "relation" }), 400, { fields: { 1: { collectionId: "required" } } });
   await refused(create({ name: "a", type: "relation", collectionId: "not_there" }), 400, {
     fields: { 1: { collectionId: "field_relation_missing_collection" } },
   });
-  await refused(create({ name: "a", type: "autodate" }), 400, { fields: { 1: { onCreate: "required", onUpdate: "required" } } });
+  await refused(create({ name: "a", type: "autodate" }), 400, {
+    fields: { 1: { onCreate: "required", onUpdate: "required" } },
+  });
 });
 
 check("a type of field that there is not", async ({ admin, refused, named }) => {
@@ -185,14 +195,21 @@ check("a type of field that there is not", async ({ admin, refused, named }) => 
 });
 
 check("rules that cannot be", async ({ admin, refused, named }) => {
-  await refused(() => admin.collections.create({ name: named("rule"), listRule: "nothing = 1", viewRule: "id = " }), 400, {
-    listRule: "invalid_rule",
-    viewRule: "invalid_rule",
-  });
+  await refused(
+    () => admin.collections.create({ name: named("rule"), listRule: "nothing = 1", viewRule: "id = " }),
+    400,
+    {
+      listRule: "invalid_rule",
+      viewRule: "invalid_rule",
+    },
+  );
 });
 
 check("indexes that cannot be", async ({ admin, refused, named }) => {
-  const create = (...indexes) => () => admin.collections.create({ name: named("index"), indexes });
+  const create =
+    (...indexes) =>
+    () =>
+      admin.collections.create({ name: named("index"), indexes });
   await refused(create("not an index"), 400, { indexes: { 0: "invalid_index_expression" } });
   await refused(create("CREATE INDEX idx_x_bad ON t (nothing)"), 400, { indexes: { 0: "invalid_index_expression" } });
 });

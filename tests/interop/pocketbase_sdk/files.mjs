@@ -26,7 +26,17 @@ group("files", async ({ admin, client, named, refused, signedIn }) => {
     const answer = await get(...args);
     return [answer.status, await answer.text()];
   };
-  return { admin, guest, user: pb, posts: guest.collection(named("posts")), closed: pb.collection(named("closed")), get, body, refused, named };
+  return {
+    admin,
+    guest,
+    user: pb,
+    posts: guest.collection(named("posts")),
+    closed: pb.collection(named("closed")),
+    get,
+    body,
+    refused,
+    named,
+  };
 });
 
 const text = (content, name = "note.txt") => new File([content], name, { type: "text/plain" });
@@ -41,7 +51,13 @@ check("one", async ({ posts, body }) => {
 check("several", async ({ posts, body }) => {
   const found = await posts.create({ some: [text("a", "a.txt"), text("b", "Some Name (1).tar.gz")] });
   assert.match(found.some[1], /^some_name_1_[a-z0-9]{10}\.tar\.gz$/);
-  same([await body(found, found.some[0]), await body(found, found.some[1])], [[200, "a"], [200, "b"]]);
+  same(
+    [await body(found, found.some[0]), await body(found, found.some[1])],
+    [
+      [200, "a"],
+      [200, "b"],
+    ],
+  );
 });
 
 check("as a form", async ({ posts, body }) => {
@@ -92,7 +108,9 @@ check("files go with their record", async ({ posts, body }) => {
 check("files that are refused", async ({ posts, refused }) => {
   await refused(() => posts.create({ one: text("x".repeat(1001)) }), 400, { one: "file_size_limit" });
   await refused(() => posts.create({ image: text("no image", "a.png") }), 400, { image: "invalid_mime_type" });
-  await refused(() => posts.create({ some: ["a", "b", "c", "d"].map((each) => text(each)) }), 400, { some: "too_many_files" });
+  await refused(() => posts.create({ some: ["a", "b", "c", "d"].map((each) => text(each)) }), 400, {
+    some: "too_many_files",
+  });
   await refused(() => posts.create({ one: "not_stored.txt" }), 400, { one: "invalid_file" });
 });
 
@@ -101,7 +119,10 @@ check("thumbs", async ({ posts, get }) => {
   for (const thumb of ["10x10", "20x0", "100x100"]) {
     const answer = await get(found, found.image, { thumb });
     const bytes = Buffer.from(await answer.arrayBuffer());
-    same([answer.status, answer.headers.get("content-type"), bytes.subarray(1, 4).toString()], [200, "image/png", "PNG"]);
+    same(
+      [answer.status, answer.headers.get("content-type"), bytes.subarray(1, 4).toString()],
+      [200, "image/png", "PNG"],
+    );
     same(bytes.readUInt32BE(16), Number.parseInt(thumb, 10));
   }
   const other = Buffer.from(await (await get(found, found.image, { thumb: "33x33" })).arrayBuffer());
@@ -111,7 +132,10 @@ check("thumbs", async ({ posts, get }) => {
 check("how they are shown", async ({ posts, get }) => {
   const found = await posts.create({ one: text("<b>"), image: new File([PIXEL], "pixel.png", { type: "image/png" }) });
   const shown = async (...args) => (await get(found, ...args)).headers.get("content-disposition").split(";")[0];
-  same([await shown(found.image), await shown(found.image, { download: true }), await shown(found.one)], ["inline", "attachment", "attachment"]);
+  same(
+    [await shown(found.image), await shown(found.image, { download: true }), await shown(found.one)],
+    ["inline", "attachment", "attachment"],
+  );
   const { headers } = await get(found, found.image);
   assert.ok(headers.get("content-security-policy").includes("default-src 'none'"));
   assert.ok(headers.get("cache-control").includes("max-age=2592000"));
@@ -137,8 +161,14 @@ check("what is not there", async ({ posts, get }) => {
 check("protected files", async ({ closed, user, admin, guest, get }) => {
   const found = await closed.create({ one: text("closed") });
   const status = async (query) => (await get(found, found.one, query)).status;
-  same([await status(), await status({ token: user.authStore.token }), await status({ token: "none" })], [404, 404, 404]);
-  same([await status({ token: await user.files.getToken() }), await status({ token: await admin.files.getToken() })], [200, 200]);
+  same(
+    [await status(), await status({ token: user.authStore.token }), await status({ token: "none" })],
+    [404, 404, 404],
+  );
+  same(
+    [await status({ token: await user.files.getToken() }), await status({ token: await admin.files.getToken() })],
+    [200, 200],
+  );
   same(guest.files.getURL(found, ""), "");
 });
 

@@ -19,7 +19,8 @@ group("filters", async (world) => {
       same(await numbers(filter), found, filter);
     }
   }
-  const names = async (filter, pb = guest) => pick(await of(pb, "authors").getFullList({ filter, sort: "name" }), "name");
+  const names = async (filter, pb = guest) =>
+    pick(await of(pb, "authors").getFullList({ filter, sort: "name" }), "name");
   const bad = (filter, status = 400, pb = guest) => refused(() => of(pb).getList(1, 1, { filter }), status);
   return { admin, guest, ids, named, numbers, finds, names, bad, refused };
 });
@@ -36,7 +37,8 @@ check("numbers and bools", ({ finds }) =>
     "public = false && n < 5": [1, 3],
     "n = -1": [],
     "n < 3.5 && n > 1.5": [2, 3],
-  }));
+  }),
+);
 
 check("text", ({ finds }) =>
   finds({
@@ -49,16 +51,20 @@ check("text", ({ finds }) =>
     "title > 'Post 23'": [24, 25],
     "title:lower = 'post 03'": [3],
     "body ~ '<b>post</b> 4 '": [4],
-  }));
+  }),
+);
 
 check("nothing and everything", async ({ numbers, finds, bad }) => {
   same((await numbers("")).length, 25);
   await bad("   ");
-  await finds({ "author = ''": [21, 22, 23, 24, 25], "author = null": [21, 22, 23, 24, 25], "author != '' && n > 18": [19, 20] });
+  await finds({
+    "author = ''": [21, 22, 23, 24, 25],
+    "author = null": [21, 22, 23, 24, 25],
+    "author != '' && n > 18": [19, 20],
+  });
 });
 
-check("comments and lines", ({ finds }) =>
-  finds({ "n = 1 // the first\n || n = 2": [1, 2], "\n\tn\n=\t3": [3] }));
+check("comments and lines", ({ finds }) => finds({ "n = 1 // the first\n || n = 2": [1, 2], "\n\tn\n=\t3": [3] }));
 
 check("dates and macros", ({ finds }) =>
   finds({
@@ -70,7 +76,8 @@ check("dates and macros", ({ finds }) =>
     "@year > 2023 && @month > 0 && n = 1": [1],
     "strftime('%d', at) = '07'": [7],
     "strftime('%Y-%m', at, '+1 month') = '2024-02' && n = 2": [2],
-  }));
+  }),
+);
 
 check("choices", ({ finds }) =>
   finds({
@@ -81,7 +88,8 @@ check("choices", ({ finds }) =>
     "kinds:each ?= 'essay' && n < 9": [2, 3, 6, 7],
     "kinds:each != 'essay' && n < 9": [1, 4, 5, 8],
     "kinds ~ 'poem' && n < 9": [3, 7],
-  }));
+  }),
+);
 
 check("JSON and places", ({ finds }) =>
   finds({
@@ -94,7 +102,8 @@ check("JSON and places", ({ finds }) =>
     "place.lat < 1.5": [1, 2],
     "geoDistance(place.lon, place.lat, 3, 1.5) < 10": [3],
     "geoDistance(place.lon, place.lat, 3, 1.5) < 150": [2, 3, 4],
-  }));
+  }),
+);
 
 check("relations", ({ finds }) =>
   finds({
@@ -108,7 +117,8 @@ check("relations", ({ finds }) =>
     "tags:length > 2 && n < 9": [3, 7],
     "tags = '' && n < 9": [],
     "tags.id = '' && n < 9": [4, 8],
-  }));
+  }),
+);
 
 check("relations by id", async ({ numbers, ids }) => {
   const [, boris] = ids.authors;
@@ -137,7 +147,19 @@ check("values of all kinds by pb.filter", async ({ numbers }) => {
 
 check("texts that look like filters are only texts", async ({ admin, named, guest }) => {
   const posts = admin.collection(named("posts"));
-  const texts = ["it's", 'say "so"', "a\\b", "%", "_", "' || n > 0 || title = '", "{:x}", "ř 漢 🙂", "a // b", "tab\there", "a\nb"];
+  const texts = [
+    "it's",
+    'say "so"',
+    "a\\b",
+    "%",
+    "_",
+    "' || n > 0 || title = '",
+    "{:x}",
+    "ř 漢 🙂",
+    "a // b",
+    "tab\there",
+    "a\nb",
+  ];
   for (const [number, title] of texts.entries()) {
     const made = await posts.create({ title, n: 1000 + number });
     const filter = guest.filter("title = {:title} && n >= 1000", { title });
@@ -171,7 +193,9 @@ check("filters that cannot be", async ({ bad }) => {
     ...["n = 1; DROP TABLE x", "n = (SELECT 1)", "n.id = 1"],
   ];
   for (const filter of filters) {
-    await bad(filter).catch((error) => { throw new Error(`${filter}: ${error.message}`); });
+    await bad(filter).catch((error) => {
+      throw new Error(`${filter}: ${error.message}`);
+    });
   }
 });
 

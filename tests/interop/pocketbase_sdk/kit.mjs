@@ -1,8 +1,8 @@
 // What the checks stand on: groups of named checks, clients, and how a refusal is compared.
 //
 // A file is a group: `group("name", setup)` first, then one `check("name", work)` for each. What the setup gives is
-// handed to each check; if it fails, all checks of its group fail. Names are literals at the beginning of a line, so
-// that the Python side can list them without running anything.
+// handed to each check; if it fails, all checks of its group fail. Names are literals behind `check(` at the beginning
+// of a line (or `live(`, in realtime), so that the Python side can list them without running anything.
 import assert from "node:assert/strict";
 
 export { assert };
@@ -54,9 +54,20 @@ function print(value) {
 }
 
 /** What all checks know: addresses, how to make clients, a superuser. */
-export async function makeWorld({ sdk, url, other, email, password, prefix }) {
+export async function makeWorld({ sdk, url, other, email, password, prefix, inTurn = false }) {
   const { default: PocketBase, BaseAuthStore, ClientResponseError } = sdk;
-  const client = (at = url) => new PocketBase(at, new BaseAuthStore()).autoCancellation(false);
+  /** Make a client of this node, or one whose requests go to both nodes in turn, as a balancer sends them. */
+  function client(at = url) {
+    const pb = new PocketBase(at, new BaseAuthStore()).autoCancellation(false);
+    if (inTurn) {
+      let number = 0;
+      pb.beforeSend = (asked, options) => ({
+        url: (number += 1) % 2 ? asked : asked.replace(at, at === url ? other : url),
+        options,
+      });
+    }
+    return pb;
+  }
   const admin = client();
   await admin.collection("_superusers").authWithPassword(email, password);
 
@@ -85,7 +96,20 @@ export async function makeWorld({ sdk, url, other, email, password, prefix }) {
     return { pb, record, ...body };
   }
 
-  return { PocketBase, BaseAuthStore, ClientResponseError, url, other, email, password, prefix, client, admin, refused, signedIn };
+  return {
+    PocketBase,
+    BaseAuthStore,
+    ClientResponseError,
+    url,
+    other,
+    email,
+    password,
+    prefix,
+    client,
+    admin,
+    refused,
+    signedIn,
+  };
 }
 
 /** Give the codes of an error's data: `{title: "validation_required"}`, nested as they are. */

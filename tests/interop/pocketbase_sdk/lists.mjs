@@ -22,7 +22,10 @@ check("a page", async ({ posts }) => {
 check("the first page without saying so", async ({ posts }) => {
   const found = await posts.getList();
   same([found.page, found.perPage, found.items.length], [1, 30, POSTS]);
-  same(titles(found), Array.from({ length: POSTS }, (_, n) => n + 1));
+  same(
+    titles(found),
+    Array.from({ length: POSTS }, (_, n) => n + 1),
+  );
 });
 
 check("a page behind the end", async ({ posts }) => {
@@ -49,7 +52,10 @@ check("all, by pages", async ({ posts }) => {
 
 check("the first that a filter finds", async ({ posts, refused }) => {
   same((await posts.getFirstListItem("n > 10", { sort: "-n" })).n, 25);
-  await assert.rejects(() => posts.getFirstListItem("n > 100"), ({ status }) => status === 404);
+  await assert.rejects(
+    () => posts.getFirstListItem("n > 100"),
+    ({ status }) => status === 404,
+  );
   await refused(() => posts.getFirstListItem("n >"), 400);
 });
 
@@ -78,7 +84,16 @@ check("sorts that cannot be", async ({ posts, refused }) => {
 
 check("one beside", async ({ posts, ids }) => {
   const found = await posts.getOne(ids.posts[0], { expand: "author" });
-  same(Object.keys(found).slice(0, 8), ["at", "author", "body", "collectionId", "collectionName", "data", "expand", "id"]);
+  same(Object.keys(found).slice(0, 8), [
+    "at",
+    "author",
+    "body",
+    "collectionId",
+    "collectionName",
+    "data",
+    "expand",
+    "id",
+  ]);
   same([found.expand.author.id, found.expand.author.name, found.author], [ids.authors[1], "Boris", ids.authors[1]]);
   same(found.expand.author.secret, undefined);
 });
@@ -99,9 +114,15 @@ check("nothing to put beside", async ({ posts, ids }) => {
 check("beside each of a list", async ({ posts }) => {
   const found = await posts.getList(1, 25, { expand: "author,tags", sort: "n" });
   const names = found.items.map(({ expand }) => expand?.author?.name);
-  same(names.slice(0, 20), Array.from({ length: 20 }, (_, at) => AUTHORS[(at + 1) % 4]));
+  same(
+    names.slice(0, 20),
+    Array.from({ length: 20 }, (_, at) => AUTHORS[(at + 1) % 4]),
+  );
   same(names.slice(20), [undefined, undefined, undefined, undefined, undefined]);
-  same(found.items.map(({ expand }) => (expand?.tags ?? []).length), Array.from({ length: 25 }, (_, at) => (at + 1) % 4));
+  same(
+    found.items.map(({ expand }) => (expand?.tags ?? []).length),
+    Array.from({ length: 25 }, (_, at) => (at + 1) % 4),
+  );
 });
 
 check("those that refer to it beside", async ({ authors, ids, named }) => {

@@ -11,7 +11,11 @@ group("realtime", async (world) => {
   const owner = { name: "owner", type: "relation", collectionId: users.id };
   const open = { listRule: "", viewRule: "", createRule: "", updateRule: "", deleteRule: "" };
   const make = (name, rules) =>
-    admin.collections.create({ name: named(name), ...rules, fields: [text("title"), owner, text("secret", { hidden: true })] });
+    admin.collections.create({
+      name: named(name),
+      ...rules,
+      fields: [text("title"), owner, text("secret", { hidden: true })],
+    });
   const posts = await make("posts", open);
   const own = "owner = @request.auth.id";
   await make("own", { ...open, listRule: own, viewRule: own });
@@ -42,9 +46,9 @@ async function hears(box, ...expected) {
   }
 }
 
-/** Run a check with clients that are disconnected at its end. */
-function connected(work) {
-  return async (shared, world) => {
+/** A check with clients that are disconnected at its end. */
+function live(name, work) {
+  check(name, async (shared, world) => {
     const clients = [];
     const connect = (pb = world.client()) => {
       clients.push(pb);
@@ -55,10 +59,10 @@ function connected(work) {
     } finally {
       await Promise.all(clients.map((pb) => pb.realtime.unsubscribe()));
     }
-  };
+  });
 }
 
-check("all of a collection", connected(async ({ connect, named, posts }) => {
+live("all of a collection", async ({ connect, named, posts }) => {
   const pb = connect();
   const records = pb.collection(named("posts"));
   const box = inbox();
@@ -72,9 +76,9 @@ check("all of a collection", connected(async ({ connect, named, posts }) => {
   await records.delete(made.id);
   same(await box.next(), { action: "delete", record: changed });
   same(made.collectionId, posts.id);
-}));
+});
 
-check("one record", connected(async ({ connect, named }) => {
+live("one record", async ({ connect, named }) => {
   const records = connect().collection(named("posts"));
   const [made, other] = [await records.create({ title: "a" }), await records.create({ title: "other" })];
   const box = inbox();
@@ -84,17 +88,17 @@ check("one record", connected(async ({ connect, named }) => {
   await records.delete(made.id);
   await hears(box, ["update", "b"], ["delete", "b"]);
   same(box.left, 0);
-}));
+});
 
-check("by the id of the collection", connected(async ({ connect, posts }) => {
+live("by the id of the collection", async ({ connect, posts }) => {
   const records = connect().collection(posts.id);
   const box = inbox();
   await records.subscribe("*", box.hear);
   await records.create({ title: "by id" });
   await hears(box, ["create", "by id"]);
-}));
+});
 
-check("many, in their order", connected(async ({ connect, named }) => {
+live("many, in their order", async ({ connect, named }) => {
   const records = connect().collection(named("posts"));
   const box = inbox();
   await records.subscribe("*", box.hear);
@@ -104,9 +108,9 @@ check("many, in their order", connected(async ({ connect, named }) => {
     expected.push(["create", `number ${number}`]);
   }
   await hears(box, ...expected);
-}));
+});
 
-check("what happens at another node", connected(async ({ connect, named, elsewhere }) => {
+live("what happens at another node", async ({ connect, named, elsewhere }) => {
   const box = inbox();
   await connect().collection(named("posts")).subscribe("*", box.hear);
   const records = elsewhere.collection(named("posts"));
@@ -114,9 +118,9 @@ check("what happens at another node", connected(async ({ connect, named, elsewhe
   await records.update(id, { title: "changed" });
   await records.delete(id);
   await hears(box, ["create", "elsewhere"], ["update", "changed"], ["delete", "changed"]);
-}));
+});
 
-check("subscribers of both nodes hear the same", connected(async ({ connect, named, elsewhere, admin }) => {
+live("subscribers of both nodes hear the same", async ({ connect, named, elsewhere, admin }) => {
   const boxes = [inbox(), inbox()];
   await connect().collection(named("posts")).subscribe("*", boxes[0].hear);
   await connect(elsewhere).collection(named("posts")).subscribe("*", boxes[1].hear);
@@ -128,9 +132,9 @@ check("subscribers of both nodes hear the same", connected(async ({ connect, nam
   }
   await hears(boxes[0], ...expected);
   await hears(boxes[1], ...expected);
-}));
+});
 
-check("what was heard of is read at once", connected(async ({ connect, named, elsewhere }) => {
+live("what was heard of is read at once", async ({ connect, named, elsewhere }) => {
   const records = connect().collection(named("posts"));
   const box = inbox();
   await records.subscribe("*", box.hear);
@@ -139,9 +143,9 @@ check("what was heard of is read at once", connected(async ({ connect, named, el
     const { record } = await box.next();
     same(await records.getOne(record.id), record);
   }
-}));
+});
 
-check("a filter", connected(async ({ connect, named }) => {
+live("a filter", async ({ connect, named }) => {
   const records = connect().collection(named("posts"));
   const box = inbox();
   await records.subscribe("*", box.hear, { filter: "title ~ 'yes'" });
@@ -151,17 +155,17 @@ check("a filter", connected(async ({ connect, named }) => {
   await records.delete(id);
   await hears(box, ["update", "yes"], ["delete", "yes"]);
   same(box.left, 0);
-}));
+});
 
-check("fields and what is beside", connected(async ({ connect, named, one }) => {
+live("fields and what is beside", async ({ connect, named, one }) => {
   const records = connect().collection(named("posts"));
   const box = inbox();
   await records.subscribe("*", box.hear, { expand: "owner", fields: "title,expand.owner.id" });
   await records.create({ title: "a", owner: one.record.id });
   same(await box.next(), { action: "create", record: { expand: { owner: { id: one.record.id } }, title: "a" } });
-}));
+});
 
-check("several of one topic with their own options", connected(async ({ connect, named }) => {
+live("several of one topic with their own options", async ({ connect, named }) => {
   const records = connect().collection(named("posts"));
   const [short, long, filtered] = [inbox(), inbox(), inbox()];
   await Promise.all([
@@ -174,9 +178,9 @@ check("several of one topic with their own options", connected(async ({ connect,
   same([(await short.next()).record, (await short.next()).record], [{ title: "a" }, { title: "b" }]);
   await hears(long, ["create", "a"], ["create", "b"]);
   same((await filtered.next()).record, made);
-}));
+});
 
-check("query and headers of a subscription", connected(async ({ connect, named, admin }) => {
+live("query and headers of a subscription", async ({ connect, named, admin }) => {
   const [without, within] = [inbox(), inbox()];
   const records = connect().collection(named("keyed"));
   await records.subscribe("*", without.hear);
@@ -184,9 +188,9 @@ check("query and headers of a subscription", connected(async ({ connect, named, 
   await admin.collection(named("keyed")).create({ title: "keyed" });
   await hears(within, ["create", "keyed"]);
   same(without.left, 0);
-}));
+});
 
-check("rules", connected(async ({ connect, named, admin, one, two }) => {
+live("rules", async ({ connect, named, admin, one, two }) => {
   const boxes = { guest: inbox(), one: inbox(), two: inbox(), admin: inbox() };
   const clients = { guest: undefined, one: one.pb, two: two.pb, admin };
   for (const [name, pb] of Object.entries(clients)) {
@@ -197,23 +201,28 @@ check("rules", connected(async ({ connect, named, admin, one, two }) => {
   await records.create({ title: "of two", owner: two.record.id });
   await records.update(id, { owner: two.record.id });
   await records.delete(id);
-  const all = [["create", "of one"], ["create", "of two"], ["update", "of one"], ["delete", "of one"]];
+  const all = [
+    ["create", "of one"],
+    ["create", "of two"],
+    ["update", "of one"],
+    ["delete", "of one"],
+  ];
   await hears(boxes.admin, ...all);
   await hears(boxes.two, ...all.slice(1));
   await hears(boxes.one, all[0]);
   same([boxes.one.left, boxes.guest.left], [0, 0]);
-}));
+});
 
-check("rules that are null", connected(async ({ connect, named, admin }) => {
+live("rules that are null", async ({ connect, named, admin }) => {
   const [guest, all] = [inbox(), inbox()];
   await connect().collection(named("closed")).subscribe("*", guest.hear);
   await connect(admin).collection(named("closed")).subscribe("*", all.hear);
   await admin.collection(named("closed")).create({ title: "closed" });
   await hears(all, ["create", "closed"]);
   same(guest.left, 0);
-}));
+});
 
-check("hidden fields and addresses", connected(async ({ connect, named, admin, one, two }) => {
+live("hidden fields and addresses", async ({ connect, named, admin, one, two }) => {
   const [guest, all, own] = [inbox(), inbox(), inbox()];
   const [posts, users] = [named("posts"), named("users")];
   const pb = connect();
@@ -225,10 +234,13 @@ check("hidden fields and addresses", connected(async ({ connect, named, admin, o
   same([(await guest.next()).record.secret, (await all.next()).record.secret], [undefined, "hidden"]);
   await admin.collection(users).update(one.record.id, { emailVisibility: false, verified: true });
   const seen = [(await guest.next()).record, (await own.next()).record];
-  same([seen[0].email, seen[1].email, seen[0].tokenKey, two.record.email !== one.email], [undefined, one.email, undefined, true]);
-}));
+  same(
+    [seen[0].email, seen[1].email, seen[0].tokenKey, two.record.email !== one.email],
+    [undefined, one.email, undefined, true],
+  );
+});
 
-check("what goes along with another", connected(async ({ connect, named, admin, signedIn, users, open }) => {
+live("what goes along with another", async ({ connect, named, admin, signedIn, users, open }) => {
   const owner = { name: "owner", type: "relation", collectionId: users.id, cascadeDelete: true };
   const { name } = await admin.collections.create({ name: named("cascade"), ...open, fields: [text("title"), owner] });
   const { record } = await signedIn(users.name);
@@ -237,9 +249,9 @@ check("what goes along with another", connected(async ({ connect, named, admin, 
   await connect().collection(name).subscribe("*", box.hear);
   await admin.collection(users.name).delete(record.id);
   await hears(box, ["delete", "goes along"]);
-}));
+});
 
-check("what a batch did", connected(async ({ connect, named, admin }) => {
+live("what a batch did", async ({ connect, named, admin }) => {
   await admin.settings.update({ batch: { enabled: true } });
   const box = inbox();
   await connect().collection(named("posts")).subscribe("*", box.hear);
@@ -253,9 +265,9 @@ check("what a batch did", connected(async ({ connect, named, admin }) => {
   await batch.send();
   const found = [(await box.next()).record.title, (await box.next()).record.title].sort();
   same(found, ["first", "second"]);
-}));
+});
 
-check("unsubscribing from a topic", connected(async ({ connect, named }) => {
+live("unsubscribing from a topic", async ({ connect, named }) => {
   const pb = connect();
   const records = pb.collection(named("posts"));
   const made = await records.create({ title: "a" });
@@ -266,9 +278,9 @@ check("unsubscribing from a topic", connected(async ({ connect, named }) => {
   await records.update(made.id, { title: "b" });
   await hears(single, ["update", "b"]);
   same([all.left, pb.realtime.isConnected], [0, true]);
-}));
+});
 
-check("unsubscribing one listener", connected(async ({ connect, named }) => {
+live("unsubscribing one listener", async ({ connect, named }) => {
   const records = connect().collection(named("posts"));
   const [first, second] = [inbox(), inbox()];
   const leave = await records.subscribe("*", first.hear);
@@ -277,9 +289,9 @@ check("unsubscribing one listener", connected(async ({ connect, named }) => {
   await records.create({ title: "a" });
   await hears(second, ["create", "a"]);
   same(first.left, 0);
-}));
+});
 
-check("unsubscribing from a collection, and from all", connected(async ({ connect, named }) => {
+live("unsubscribing from a collection, and from all", async ({ connect, named }) => {
   const pb = connect();
   const [posts, closed] = [inbox(), inbox()];
   await pb.collection(named("posts")).subscribe("*", posts.hear);
@@ -289,9 +301,9 @@ check("unsubscribing from a collection, and from all", connected(async ({ connec
   await hears(posts, ["create", "a"]);
   await pb.realtime.unsubscribe();
   same([pb.realtime.isConnected, pb.realtime.clientId], [false, ""]);
-}));
+});
 
-check("connecting again after all was left", connected(async ({ connect, named }) => {
+live("connecting again after all was left", async ({ connect, named }) => {
   const pb = connect();
   const records = pb.collection(named("posts"));
   const box = inbox();
@@ -300,18 +312,18 @@ check("connecting again after all was left", connected(async ({ connect, named }
   await records.subscribe("*", box.hear);
   await records.create({ title: "again" });
   await hears(box, ["create", "again"]);
-}));
+});
 
-check("word of the connection", connected(async ({ connect }) => {
+live("word of the connection", async ({ connect }) => {
   const pb = connect();
   const box = inbox();
   await pb.realtime.subscribe("PB_CONNECT", box.hear);
   const { clientId } = await box.next();
   same(clientId, pb.realtime.clientId);
   assert.ok(clientId.length > 10 && clientId.length <= 255);
-}));
+});
 
-check("signing in on a connection that is there", connected(async ({ connect, named, admin, one, users }) => {
+live("signing in on a connection that is there", async ({ connect, named, admin, one, users }) => {
   const pb = connect();
   const [early, late] = [inbox(), inbox()];
   await pb.collection(named("own")).subscribe("*", early.hear);
@@ -319,9 +331,9 @@ check("signing in on a connection that is there", connected(async ({ connect, na
   await pb.collection(named("own")).subscribe("0123456789abcde", late.hear);
   await admin.collection(named("own")).create({ title: "of one", owner: one.record.id });
   await hears(early, ["create", "of one"]);
-}));
+});
 
-check("another's connection", connected(async ({ connect, one, two, refused, named, client }) => {
+live("another's connection", async ({ connect, one, two, refused, named, client }) => {
   const pb = connect(one.pb);
   await pb.collection(named("posts")).subscribe("*", () => {});
   const send = (by, clientId, subscriptions) =>
@@ -329,12 +341,14 @@ check("another's connection", connected(async ({ connect, one, two, refused, nam
   await refused(() => send(two.pb, pb.realtime.clientId, []), 403);
   await refused(() => send(client(), "not_there", []), 404);
   await refused(() => send(client(), "", []), 400, { clientId: "required" });
-}));
+});
 
-check("subscribing through the other node", connected(async ({ named, elsewhere, admin, url }) => {
+live("subscribing through the other node", async ({ named, elsewhere, admin, url }) => {
   const source = new EventSource(`${url}/api/realtime`);
   try {
-    const clientId = await new Promise((resolve) => source.addEventListener("PB_CONNECT", (event) => resolve(event.lastEventId)));
+    const clientId = await new Promise((resolve) =>
+      source.addEventListener("PB_CONNECT", (event) => resolve(event.lastEventId)),
+    );
     const topic = `${named("posts")}/*`;
     const heard = new Promise((resolve) => source.addEventListener(topic, (event) => resolve(JSON.parse(event.data))));
     await elsewhere.send("/api/realtime", { method: "POST", body: { clientId, subscriptions: [topic] } });
@@ -343,4 +357,4 @@ check("subscribing through the other node", connected(async ({ named, elsewhere,
   } finally {
     source.close();
   }
-}));
+});

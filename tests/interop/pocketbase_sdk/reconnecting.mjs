@@ -10,7 +10,11 @@ const { admin, client } = await makeWorld({ sdk, ...options });
 const step = (name) => process.stdout.write(`${JSON.stringify(name)}\n`);
 
 const rules = { listRule: "", createRule: "" };
-const { name } = await admin.collections.create({ name: options.prefix, ...rules, fields: [{ name: "title", type: "text" }] });
+const { name } = await admin.collections.create({
+  name: options.prefix,
+  ...rules,
+  fields: [{ name: "title", type: "text" }],
+});
 const pb = client();
 const events = [];
 let heard;

@@ -3,7 +3,11 @@ import { assert, check, group, has, MOMENT, pick, RECORD_ID, same } from "./kit.
 
 group("records", async ({ admin, client, named, refused }) => {
   const open = { listRule: "", viewRule: "", createRule: "", updateRule: "", deleteRule: "" };
-  const tags = await admin.collections.create({ name: named("tags"), ...open, fields: [{ name: "name", type: "text" }] });
+  const tags = await admin.collections.create({
+    name: named("tags"),
+    ...open,
+    fields: [{ name: "name", type: "text" }],
+  });
   const posts = await admin.collections.create({
     name: named("posts"),
     ...open,
@@ -26,12 +30,33 @@ group("records", async ({ admin, client, named, refused }) => {
     made.push((await admin.collection(tags.name).create({ name })).id);
   }
   const guest = client();
-  return { admin, posts: guest.collection(posts.name), all: admin.collection(posts.name), tags: made, named, refused, posts_id: posts.id };
+  return {
+    admin,
+    posts: guest.collection(posts.name),
+    all: admin.collection(posts.name),
+    tags: made,
+    named,
+    refused,
+    posts_id: posts.id,
+  };
 });
 
 check("create gives the record", async ({ posts, posts_id }) => {
   const found = await posts.create({ title: "first" });
-  const keys = ["collectionId", "collectionName", "created", "data", "id", "kinds", "n", "slug", "tag", "tags", "title", "updated"];
+  const keys = [
+    "collectionId",
+    "collectionName",
+    "created",
+    "data",
+    "id",
+    "kinds",
+    "n",
+    "slug",
+    "tag",
+    "tags",
+    "title",
+    "updated",
+  ];
   same(Object.keys(found), keys);
   assert.match(found.id, RECORD_ID);
   assert.match(found.created, MOMENT);
@@ -106,12 +131,21 @@ check("one that is not there", async ({ posts, refused }) => {
 });
 
 check("no id, which the client itself refuses", async ({ posts }, { ClientResponseError }) => {
-  await assert.rejects(() => posts.getOne(""), (error) => error instanceof ClientResponseError && error.status === 404);
+  await assert.rejects(
+    () => posts.getOne(""),
+    (error) => error instanceof ClientResponseError && error.status === 404,
+  );
 });
 
 check("a collection that is not there", async ({ admin, refused }) => {
   const nothing = admin.collection("not_there");
-  for (const call of [() => nothing.getList(), () => nothing.getOne("x"), () => nothing.create({}), () => nothing.update("x", {}), () => nothing.delete("x")]) {
+  for (const call of [
+    () => nothing.getList(),
+    () => nothing.getOne("x"),
+    () => nothing.create({}),
+    () => nothing.update("x", {}),
+    () => nothing.delete("x"),
+  ]) {
     await refused(call, 404);
   }
 });
@@ -194,7 +228,13 @@ check("values that must be unique", async ({ posts, refused }) => {
 
 check("a form instead of JSON", async ({ posts, tags }) => {
   const form = new FormData();
-  for (const [name, value] of [["title", "from a form"], ["n", "1.5"], ["kinds", "a"], ["kinds", "c"], ["tag", tags[0]]]) {
+  for (const [name, value] of [
+    ["title", "from a form"],
+    ["n", "1.5"],
+    ["kinds", "a"],
+    ["kinds", "c"],
+    ["tag", tags[0]],
+  ]) {
     form.append(name, value);
   }
   form.append("@jsonPayload", JSON.stringify({ data: { a: [1, "2"] } }));
@@ -253,11 +293,20 @@ check("deleting what is required is refused", async ({ admin, named, refused }) 
 check("deleting takes others along", async ({ admin, named }) => {
   const tags = admin.collection(named("tags"));
   const tagged = (await admin.collections.getOne(named("tags"))).id;
-  const relation = (collectionId, maxSelect) => ({ name: "up", type: "relation", collectionId, maxSelect, cascadeDelete: true });
+  const relation = (collectionId, maxSelect) => ({
+    name: "up",
+    type: "relation",
+    collectionId,
+    maxSelect,
+    cascadeDelete: true,
+  });
   const below = await admin.collections.create({ name: named("below"), fields: [relation(tagged, 1)] });
   const lowest = await admin.collections.create({ name: named("lowest"), fields: [relation(below.id, 5)] });
   const { id } = await tags.create({});
-  const [one, other] = [(await admin.collection(below.id).create({ up: id })).id, (await admin.collection(below.id).create({})).id];
+  const [one, other] = [
+    (await admin.collection(below.id).create({ up: id })).id,
+    (await admin.collection(below.id).create({})).id,
+  ];
   await admin.collection(lowest.id).create({ up: [one] });
   const left = await admin.collection(lowest.id).create({ up: [one, other] });
   await tags.delete(id);

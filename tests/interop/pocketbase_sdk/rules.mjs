@@ -15,7 +15,13 @@ group("rules", async ({ admin, client, named, refused, signedIn }) => {
       fields: [text("title"), owner, ...more],
     });
     const of = ({ pb }) => pb.collection(collection.name);
-    return { collection, guest: client().collection(collection.name), one: of(one), other: of(other), all: of({ pb: admin }) };
+    return {
+      collection,
+      guest: client().collection(collection.name),
+      one: of(one),
+      other: of(other),
+      all: of({ pb: admin }),
+    };
   }
   return { admin, client, named, refused, made, users, signedIn, one_id: one.record.id, other_id: other.record.id };
 });
@@ -43,7 +49,13 @@ check("rules that are empty", async ({ made }) => {
 
 check("rules that are not satisfied", async ({ made, refused }) => {
   const rule = "title = 'open'";
-  const { guest, all } = await made({ listRule: rule, viewRule: rule, createRule: rule, updateRule: rule, deleteRule: rule });
+  const { guest, all } = await made({
+    listRule: rule,
+    viewRule: rule,
+    createRule: rule,
+    updateRule: rule,
+    deleteRule: rule,
+  });
   const [open, closed] = [await all.create({ title: "open" }), await all.create({ title: "closed" })];
   same(pick((await guest.getList()).items, "id"), [open.id]);
   same((await guest.getOne(open.id)).title, "open");
@@ -59,13 +71,20 @@ check("rules that are not satisfied", async ({ made, refused }) => {
 check("own records", async ({ made, refused, one_id, other_id }) => {
   const own = "owner = @request.auth.id";
   const rules = { listRule: own, viewRule: own, updateRule: own, deleteRule: own };
-  const { guest, one, other, all } = await made({ ...rules, createRule: "@request.auth.id != '' && owner = @request.auth.id" });
+  const { guest, one, other, all } = await made({
+    ...rules,
+    createRule: "@request.auth.id != '' && owner = @request.auth.id",
+  });
   const mine = await one.create({ title: "mine", owner: one_id });
   const theirs = await other.create({ title: "theirs", owner: other_id });
   await refused(() => one.create({ owner: other_id }), 400);
   await refused(() => guest.create({ owner: one_id }), 400);
   await refused(() => guest.create({}), 400);
-  const totals = [(await one.getList()).totalItems, (await guest.getList()).totalItems, (await all.getList()).totalItems];
+  const totals = [
+    (await one.getList()).totalItems,
+    (await guest.getList()).totalItems,
+    (await all.getList()).totalItems,
+  ];
   same(totals, [1, 0, 2]);
   await refused(() => one.getOne(theirs.id), 404);
   await refused(() => one.update(theirs.id, { title: "taken" }), 404);
@@ -180,7 +199,12 @@ check("managers", async ({ admin, named, signedIn, refused }) => {
   });
   same((await as(boss).getOne(id)).email, worker.email);
   const email = `${randomName()}@example.com`;
-  const changed = await as(boss).update(id, { email, verified: true, password: "password2", passwordConfirm: "password2" });
+  const changed = await as(boss).update(id, {
+    email,
+    verified: true,
+    password: "password2",
+    passwordConfirm: "password2",
+  });
   has(changed, { email, verified: true });
   same((await as(boss).authWithPassword(email, "password2")).record.id, id);
 });

@@ -161,7 +161,10 @@ check("one choice", async ({ stored, codes }) => {
 
 check("several choices", async ({ stored, codes }) => {
   await stored("some", [
-    [["b", "a"], ["b", "a"]],
+    [
+      ["b", "a"],
+      ["b", "a"],
+    ],
     [["b", "b", ""], ["b"]],
     ["a", ["a"]],
     ['["a","c"]', ["a", "c"]],
@@ -180,8 +183,14 @@ check("relations", async ({ stored, codes, ids }) => {
     ["", ""],
   ]);
   await stored("many", [
-    [[ids[1], ids[0]], [ids[1], ids[0]]],
-    [[ids[1], ids[1], ids[2]], [ids[1], ids[2]]],
+    [
+      [ids[1], ids[0]],
+      [ids[1], ids[0]],
+    ],
+    [
+      [ids[1], ids[1], ids[2]],
+      [ids[1], ids[2]],
+    ],
     [[], []],
   ]);
   await codes("to", [["0123456789abcde", "missing_rel_records"]]);
@@ -194,7 +203,10 @@ check("relations", async ({ stored, codes, ids }) => {
 
 check("json", async ({ stored, codes }) => {
   await stored("json", [
-    [{ b: 1, a: [1.5, "x", null, true, { c: "ř" }] }, { a: [1.5, "x", null, true, { c: "ř" }], b: 1 }],
+    [
+      { b: 1, a: [1.5, "x", null, true, { c: "ř" }] },
+      { a: [1.5, "x", null, true, { c: "ř" }], b: 1 },
+    ],
     [[], []],
     ["text", "text"],
     ["", ""],
@@ -213,7 +225,10 @@ check("json", async ({ stored, codes }) => {
 
 check("geo points", async ({ stored, codes }) => {
   await stored("geo", [
-    [{ lon: 14.42, lat: 50.09 }, { lon: 14.42, lat: 50.09 }],
+    [
+      { lon: 14.42, lat: 50.09 },
+      { lon: 14.42, lat: 50.09 },
+    ],
     ['{"lon":1,"lat":2}', { lon: 1, lat: 2 }],
     [null, { lon: 0, lat: 0 }],
   ]);
@@ -246,7 +261,15 @@ check("texts of refusals", async ({ required, refused }) => {
 });
 
 check("values stay when others change", async ({ all, ids }) => {
-  const body = { text: "a", number: 1.5, bool: true, some: ["a", "b"], many: [ids[0], ids[1]], json: { a: 1 }, geo: { lon: 1, lat: 2 } };
+  const body = {
+    text: "a",
+    number: 1.5,
+    bool: true,
+    some: ["a", "b"],
+    many: [ids[0], ids[1]],
+    json: { a: 1 },
+    geo: { lon: 1, lat: 2 },
+  };
   const made = await all.create(body);
   same(await all.update(made.id, { pattern: "abc" }), { ...made, pattern: "abc" });
 });

@@ -5,8 +5,9 @@ import { magazine } from "./world.mjs";
 group("views", async (world) => {
   const { admin, client, named } = world;
   const { ids } = await magazine(world);
-  const query = `SELECT p.id, p.title, p.n, p.author, p.kinds, a.name as writer,
-    CAST(p.n AS TEXT) as label, p.data, (p.n * 2) as twice FROM ${named("posts")} p LEFT JOIN ${named("authors")} a ON a.id = p.author`;
+  const columns = "p.id, p.title, p.n, p.author, p.kinds, p.data, a.name as writer, CAST(p.n AS TEXT) as label";
+  const tables = `${named("posts")} p LEFT JOIN ${named("authors")} a ON a.id = p.author`;
+  const query = `SELECT ${columns}, (p.n * 2) as twice FROM ${tables}`;
   const make = (name, viewQuery, more = {}) =>
     admin.collections.create({ name: named(name), type: "view", viewQuery, listRule: "", viewRule: "", ...more });
   const view = await make("posts_view", query);
@@ -40,9 +41,17 @@ check("records", async ({ records, ids, view }) => {
 
 check("counts and sums", async ({ make, named, client }) => {
   const numbers = "count(id) as posts, total(n) as all_n, sum(n) as sum_n, max(n) as most";
-  const view = await make("sums", `SELECT (author) as id, ${numbers} FROM ${named("posts")} WHERE author != '' GROUP BY author`);
+  const view = await make(
+    "sums",
+    `SELECT (author) as id, ${numbers} FROM ${named("posts")} WHERE author != '' GROUP BY author`,
+  );
   const types = view.fields.map(({ name, type }) => [name, type]).slice(1);
-  same(types, [["posts", "number"], ["all_n", "number"], ["sum_n", "json"], ["most", "json"]]);
+  same(types, [
+    ["posts", "number"],
+    ["all_n", "number"],
+    ["sum_n", "json"],
+    ["most", "json"],
+  ]);
   const found = await client().collection(view.name).getFirstListItem("posts = 5", { sort: "all_n" });
   same([found.posts, found.all_n, found.sum_n, found.most], [5, 45, 45, 17]);
 });
@@ -59,7 +68,10 @@ check("it shows what is written", async ({ admin, named, records }) => {
   const made = await admin.collection(named("posts")).create({ title: "new", n: 500 });
   same((await records.getOne(made.id)).title, "new");
   await admin.collection(named("posts")).delete(made.id);
-  await assert.rejects(() => records.getOne(made.id), ({ status }) => status === 404);
+  await assert.rejects(
+    () => records.getOne(made.id),
+    ({ status }) => status === 404,
+  );
 });
 
 check("nothing is written to it", async ({ admin, view, refused, ids }) => {

@@ -8,7 +8,11 @@ export async function magazine({ admin, named }) {
   const make = (name, fields, more = {}) => admin.collections.create({ name: named(name), fields, ...open, ...more });
   const text = (name, more = {}) => ({ name, type: "text", ...more });
   const relation = (name, { id }, maxSelect = 1) => ({ name, type: "relation", collectionId: id, maxSelect });
-  const authors = await make("authors", [text("name"), text("secret", { hidden: true }), { name: "born", type: "date" }]);
+  const authors = await make("authors", [
+    text("name"),
+    text("secret", { hidden: true }),
+    { name: "born", type: "date" },
+  ]);
   const tags = await make("tags", [text("name")]);
   const posts = await make("posts", [
     text("title"),
