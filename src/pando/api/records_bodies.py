@@ -57,9 +57,12 @@ async def received(desk: Desk, asked: ApiRequest, limits: FormLimits) -> AsyncIt
         try:
             body = await _read(desk, asked, limits, spool)
         except RequestTooLarge as error:
-            if not 0 < _length(asked) <= limits.body + DROPPED_BYTES_MAX:
+            is_asking_first = "expect" in asked.headers  # and sends nothing if the answer is no
+            if is_asking_first or not 0 < _length(asked) <= limits.body + DROPPED_BYTES_MAX:
                 raise
-            raise ApiError(413, error.message) from error  # without closing: the rest is taken and dropped
+            async for _ in asked.request.chunks():  # a connection closed on what is unread would take the answer along
+                pass
+            raise ApiError(413, error.message) from error
         yield body
 
 

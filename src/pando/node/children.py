@@ -23,14 +23,25 @@ PRELOADED: Final = (
     "uvicorn",
     "uvicorn.protocols.http.httptools_impl",
     "uvicorn.lifespan.off",
+    "uvicorn.main",
+    "pando.node.websocket_protocol",
     "pando.node.store_client",
     "pando.node.http_protocol",
     "pando.node.http_client",
     "pando.node.tokens",
     "pando.store.applier_protocol",
     "pando.replication.messages",
+    "pando.sql.batons",
+    "pando.sql.streams",
+    "pando.records.desk",
+    "pando.api.records_app",
+    "pando.api.records_changes",
+    "pando.api.records_fetch",
+    "pando.api.records_prompt",
+    "pando.api.records_realtime",
+    "pando.api.records_table",
 )
-"""Imported before the first fork, so that the processes share the memory.
+"""Imported before the first fork, so that the processes share the memory and a killed one is soon replaced.
 
 None of them brings a SQLite library: store and web processes use one, the applier another, and no process may hold
 both.

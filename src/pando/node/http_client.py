@@ -166,7 +166,8 @@ def _head(target: str, method: str, path: str, headers: Headers, body: Body) -> 
     kept = [(name, value) for name, value in passed_headers(headers) if name != b"content-length"]
     if not any(name == b"host" for name, _ in kept):
         kept.append((b"host", b"localhost" if target.startswith("/") else target.partition("://")[2].encode()))
-    kept.append((b"connection", b"close"))
+    if isinstance(body, bytes):  # who answers a stream early and closes would take the answer away with the rest
+        kept.append((b"connection", b"close"))
     length = str(len(body)).encode() if isinstance(body, bytes) else dict(headers).get(b"content-length")
     kept.append((b"content-length", length) if length is not None else (b"transfer-encoding", b"chunked"))
     lines = [f"{method} {path} HTTP/1.1".encode(), *(name + b": " + value for name, value in kept), b"", b""]
