@@ -193,6 +193,10 @@ QUORUM_WAITERS_MAX = 4096
 """Commits of one database that wait for a majority at once; more are refused with OVERLOADED."""
 WAITERS_MAX = 10_000
 """Reads of one database that wait for a position at the same time."""
+SHOWN_WAITERS_MAX = 4096
+"""Commits of one database that wait until replicas show them at once; more are answered without waiting."""
+SHOWN_WAIT_S = 1.0
+"""How long a write with durability `all` waits for a replica before that no longer counts as one that keeps up."""
 QUORUM_WAIT_S = 5.0
 """How long a quorum write waits for a majority."""
 

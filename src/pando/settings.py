@@ -144,9 +144,18 @@ class Settings:
         default=Durability.ASYNC,
         metadata=_row(
             choice({str(value): value for value in Durability}),
-            "When a write is answered: fsynced on the primary (`async`), or in the logs of a majority (`quorum`). "
-            "A request can ask for either.",
+            "When a write by SQL is answered: fsynced on the primary (`async`), in the logs of a majority (`quorum`), "
+            "or shown by every replica that keeps up (`all`). A request can ask for another.",
             flag="--durability",
+        ),
+    )
+    api_durability: Durability = field(
+        default=Durability.ALL,
+        metadata=_row(
+            choice({str(value): value for value in Durability}),
+            "The same for writes by the records API, whose clients cannot say what they have written: with `all` they "
+            "find it on every node that keeps up. With `quorum` as `durability`, `all` means both.",
+            flag="--api-durability",
         ),
     )
     voters: int = field(

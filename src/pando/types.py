@@ -110,10 +110,11 @@ class Role(StrEnum):
 
 
 class Durability(StrEnum):
-    """When a write is answered: fsynced here (`async`), or in the logs of a majority (`quorum`)."""
+    """When a write is answered: fsynced here, in the logs of a majority, or shown by every replica that keeps up."""
 
     ASYNC = "async"
     QUORUM = "quorum"
+    ALL = "all"
 
 
 LOCK_BYTE = 0x40000000

@@ -43,12 +43,14 @@ class ClientGone(Exception):
     """The client went away before its request was complete; there is nobody to answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """One request, its body unread."""
 
     scope: Scope
     receive: Receive
+    is_taken: bool = False
+    """Whether all of the body has come."""
 
     @property
     def headers(self) -> Headers:
@@ -76,10 +78,17 @@ class Request:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
+            self.is_taken = not message.get("more_body")
             if message.get("body"):
                 yield message["body"]
-            if not message.get("more_body"):
+            if self.is_taken:
                 return
+
+    async def drop(self) -> None:
+        """Take what is still to come of the body and forget it; raises ClientGone."""
+        if not self.is_taken:
+            async for _ in self.chunks():
+                pass
 
     async def body(self, size_max: int = limits.MIB) -> bytes:
         """Give the whole body; raises RequestTooLarge."""

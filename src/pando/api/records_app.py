@@ -7,12 +7,13 @@ what the routes do (`pando.api.records_routes`, `pando.records`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from pando.api.http import ClientGone, Receive, Request, Response, Scope, Send, send_response
 from pando.api.records_http import ApiRequest, envelope, is_untold, read_request
-from pando.errors import InternalError, PandoError
+from pando.errors import InternalError, OutcomeUnknown, PandoError, PrimaryUnavailable
 from pando.log import EventLog
 from pando.records.desk import Asking, Desk
 from pando.records.problems import not_found
@@ -71,7 +72,8 @@ class RecordsApp:
 
     def is_right_still(self, reuse: Reuse) -> bool:
         """Tell whether nothing that an answer was made of has changed."""
-        if self._desk.engine.settled != reuse.settled:
+        engine = self._desk.engine
+        if engine.settled != reuse.settled or (not engine.is_primary and engine.is_late):
             return False
         return reuse.expires_ms is None or self._desk.clock.wall_ms() < reuse.expires_ms
 
@@ -81,8 +83,13 @@ class RecordsApp:
         if found is None:
             raise not_found("The requested resource wasn't found.")
         route, writes = found
-        if writes and not self._desk.engine.is_primary:
-            return await self._forward(asked), None
+        is_of_records = asked.method == "GET" and asked.segments[2:3] == ("records",)
+        if not self._desk.engine.is_primary:
+            if writes:
+                return await self._forward(asked), None
+            if is_of_records and self._desk.engine.is_late:
+                with contextlib.suppress(PrimaryUnavailable, OutcomeUnknown):  # old data are better than none
+                    return await self._forward(asked), None
         asking = await self._desk.asking(
             asked.authorization, method=asked.method, query=asked.query, headers=asked.headers
         )
@@ -90,7 +97,6 @@ class RecordsApp:
         if writes and (position := self._desk.engine.position) is not None:
             headers = [*response.headers, (b"pando-bookmark", str(position).encode())]
             return Response(response.status, headers, response.body), None
-        is_of_records = asked.method == "GET" and asked.segments[2:3] == ("records",)
         return response, asking if is_of_records else None
 
 

@@ -60,8 +60,7 @@ async def received(desk: Desk, asked: ApiRequest, limits: FormLimits) -> AsyncIt
             is_asking_first = "expect" in asked.headers  # and sends nothing if the answer is no
             if is_asking_first or not 0 < _length(asked) <= limits.body + DROPPED_BYTES_MAX:
                 raise
-            async for _ in asked.request.chunks():  # a connection closed on what is unread would take the answer along
-                pass
+            await asked.request.drop()  # a connection closed on what is unread would take the answer along
             raise ApiError(413, error.message) from error
         yield body
 

@@ -232,7 +232,7 @@ class _WebProcess:
         fetch = NodeFiles(store, proofs, SystemClock())
         self._files = Cabinet(layout.storage, layout.temporary, self._log, fetch=fetch, proofs=proofs)
         self._desk = desk = Desk(
-            engine=SqliteEngine(service, DEFAULT_DATABASE),
+            engine=SqliteEngine(service, DEFAULT_DATABASE, durability=self._runtime.settings.api_durability),
             clock=SystemClock(),
             random=system_random(),
             passwords=self._passwords,

@@ -69,6 +69,11 @@ class Engine(Protocol):
         """The (epoch, txid) that reads show now; None while a commit may be becoming visible."""
         ...
 
+    @property
+    def is_late(self) -> bool:
+        """Whether this node has known of newer data for long without showing them: let the primary answer."""
+        ...
+
     def reads(self) -> Reads:
         """Read what this node shows."""
         ...

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Final, cast
 
+from pando import limits
 from pando.errors import SqlError, invariant
 from pando.records.engine import Row, Statement, Value, Written
 from pando.sql.service import Call, SqlService
 from pando.sql.streams import Stream
 from pando.store import requests as store
-from pando.types import Bookmark
+from pando.types import Bookmark, Durability
 
+LATE_S: Final = limits.SHOWN_WAIT_S
+"""Readers that are later than this are better served by the primary, whose writes do not wait for this node now."""
 _BEGIN = store.Step(store.Statement("BEGIN IMMEDIATE", want_rows=False))
 
 
 class SqliteEngine:
-    """One database of this node. `caller` tells who waits for own writes (see `pando.sql.own_writes`)."""
+    """One database of this node. `durability`: by default writes wait until every replica that keeps up shows them,
+    since PocketBase's clients carry no bookmarks and may read anywhere a moment later."""
 
-    def __init__(self, service: SqlService, database: str, *, caller: bytes = b"") -> None:
+    def __init__(self, service: SqlService, database: str, *, durability: Durability = Durability.ALL) -> None:
         self._service = service
         self._database = database
-        self._call = Call(database, caller=caller)
+        self._call = Call(database, durability=durability)
         self._position: Bookmark | None = None
 
     @property
@@ -47,6 +51,11 @@ class SqliteEngine:
     def settled(self) -> tuple[int, int] | None:
         """The (epoch, txid) that reads show now; None while a commit may be becoming visible."""
         return self._service.settled(self._database)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether this node has known of newer data for long without showing them."""
+        return self._service.late_s(self._database) > LATE_S
 
     def reads(self) -> SqliteEngine:
         """Read what this node shows."""

@@ -33,6 +33,11 @@ class TransactionEngine:
         """What it shows is not the database's state yet."""
         return None
 
+    @property
+    def is_late(self) -> bool:
+        """Nothing is newer than what it shows."""
+        return False
+
     def reads(self) -> Transaction:
         """Read what the transaction shows."""
         return self._transaction

@@ -213,8 +213,8 @@ class Following(FollowingState):
     # -- divergence --------------------------------------------------------------------------------------------------
 
     def diverged(self, reason: str) -> None:
-        """The applier found other bytes than the log says."""
-        if self.phase in (Phase.FROZEN, Phase.INSTALLING):
+        """The applier found other bytes than the log says; of a file that waits for a snapshot that is no news."""
+        if self.phase in (Phase.FROZEN, Phase.INSTALLING) or (self.distrust and self.is_kept):
             return
         self.let_go(reason)
         self.phase = Phase.FROZEN
@@ -329,6 +329,10 @@ class Following(FollowingState):
         """The snapshot could not be written or installed; the log is (still) at `durable`."""
         if self.incoming is None or self.incoming.stream != number:
             return
+        if self.phase is Phase.INSTALLING and durable == self.incoming.position:
+            # The log has begun anew and the file may be anything. No entry may follow before it is whole, and there is
+            # nothing to keep: what the log held was kept before, if it was to be lost.
+            self.distrust, self.is_kept = f"a snapshot was not installed to its end: {reason}", True
         self.incoming = None
         self.phase = Phase.IDLE
         self.pending.clear()

@@ -32,6 +32,7 @@ from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.answers import encode_answer, encode_failure, encode_stateless
 from pando.sql.batons import Baton
 from pando.sql.freshness import SESSION, Freshness, Level, Seen, Where, decide
+from pando.sql.lateness import Lateness
 from pando.sql.local_reads import LocalReads, only_text
 from pando.sql.messages import CloseSqlRequest, PipelineBody, StoreSqlRequest
 from pando.sql.own_writes import OwnWrites
@@ -113,6 +114,7 @@ class SqlService:
         self._holding: dict[int, Stream] = {}
         self._attached: dict[int, Stream] = {}
         self._own_writes = OwnWrites()
+        self._lateness: dict[str, Lateness] = {}
         self._visibility = Visibility(store, clock)
         self._last_bookmark: Bookmark | None = None
 
@@ -230,6 +232,19 @@ class SqlService:
             return None
         visible = self._positions.visible(reads.opened.slot)
         return visible if visible == self._positions.about(reads.opened.slot) else None
+
+    def late_s(self, database: str) -> float:
+        """Give for how long, at least, this node has known of commits that it does not show (see `lateness`)."""
+        reads = self._pool.ready(database)
+        if reads is None or self._store.is_primary:
+            return 0.0
+        slot = reads.opened.slot
+        late = self._lateness.get(database)
+        if late is None:
+            if len(self._lateness) >= limits.OPEN_DATABASES_MAX:
+                self._lateness.clear()  # they begin anew: lateness is then found a moment later
+            late = self._lateness[database] = Lateness()
+        return late.late_s(self._positions.visible(slot)[1], self._positions.head(slot)[0], self._clock.monotonic())
 
     # -- streams that live with a connection ----------------------------------------------------------------------
 

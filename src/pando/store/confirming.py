@@ -1,8 +1,10 @@
 """Answers writes when the durability that they asked for holds.
 
-`async`: at once. `quorum`: when a majority has them in its logs.
+`async`: at once. `quorum`: when a majority has them in its logs. `all`: when every replica that keeps up shows them
+(and, where `quorum` is the default, a majority has them).
 
-The counting is `pando.replication.acks`; this is the shell that keeps the commands. Not here: sending to replicas.
+The counting is `pando.replication.acks` and `shown`; this is the shell that keeps the commands. Not here: sending to
+replicas.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from pando import limits
 from pando.clock import Clock
 from pando.errors import InvalidRequest, PandoError
 from pando.replication.acks import Acks
+from pando.replication.shown import Shown
 from pando.store.commands import Command
 from pando.store.node_state import KnownReplica
 from pando.store.protocol import Ran
@@ -40,6 +43,7 @@ class Confirming:
         self._wait_s = wait_s
         self._known = {replica.node for replica in known if replica.is_voter}
         self._acks: Acks[Waiter] = Acks(me=me, voters=self._voters())
+        self._shown: Shown[Waiter] = Shown()
 
     def _voters(self) -> set[str]:
         voters = {self._me, *self._known}
@@ -53,50 +57,80 @@ class Confirming:
             raise InvalidRequest(f"there is no durability {durability[:40]!r}; use one of: {known}")
 
     def confirm(self, database: str, command: Command, ran: Ran, *, has_written: bool) -> None:
-        """Answer a command whose commit is durable here, now or when a majority has it."""
+        """Answer a command whose commit is durable here, now or when others have it."""
         durability = command.run.durability or self._default
-        if durability != Durability.QUORUM or not has_written:
+        if durability == Durability.ASYNC or not has_written:
             command.answer(ran)
+            return
+        if Durability.QUORUM not in (durability, self._default):
+            self._show(database, command, ran)
             return
         try:
             deadline = self._clock.monotonic() + self._wait_s
             if self._acks.wait(database, TXID(ran.txid), deadline, (command, ran)):
-                command.answer(ran)
+                self._confirmed([(command, ran)])
         except PandoError as error:
             command.answer(error)
 
+    def _confirmed(self, waiters: list[Waiter]) -> None:
+        """A majority has these."""
+        for command, ran in waiters:
+            if (command.run.durability or self._default) == Durability.ALL:
+                self._show(command.run.database, command, ran)
+            else:
+                command.answer(ran)
+
+    def _show(self, database: str, command: Command, ran: Ran) -> None:
+        """Answer now, or when every replica that keeps up shows the commit."""
+        deadline = self._clock.monotonic() + limits.SHOWN_WAIT_S
+        if self._shown.wait(database, TXID(ran.txid), deadline, (command, ran)):
+            command.answer(ran)
+
     def durable(self, database: str, txid: TXID) -> None:
         """A commit is fsynced here."""
-        self._answer(self._acks.durable(database, txid))
+        self._shown.durable(database, txid)
+        self._confirmed(self._acks.durable(database, txid))
 
     def joined(self, node: str, *, is_voter: bool) -> None:
         """A replica has subscribed."""
         if is_voter != (node in self._known):
             (self._known.add if is_voter else self._known.discard)(node)
-            self._answer(self._acks.set_voters(self._voters()))
+            self._confirmed(self._acks.set_voters(self._voters()))
 
     def acknowledged(self, node: str, database: str, _epoch: Epoch, txid: TXID) -> None:
         """A replica has our history up to a commit in its log."""
-        self._answer(self._acks.have(database, node, txid))
+        self._confirmed(self._acks.have(database, node, txid))
+
+    def applied(self, node: str, database: str, txid: TXID) -> None:
+        """Readers of a replica see our history up to a commit."""
+        _answer(self._shown.applied(database, node, txid, self._clock.monotonic()))
+
+    def keeping_up(self, database: str) -> frozenset[str]:
+        """Name the replicas that writes with durability `all` wait for."""
+        return self._shown.keeping_up(database)
 
     def disowned(self, node: str, database: str) -> None:
         """What a replica acknowledged before no longer counts."""
         self._acks.disown(database, node)
+        _answer(self._shown.disown(database, node))
 
     def left(self, node: str) -> None:
         """A replica is gone."""
         self._acks.left(node)
+        _answer(self._shown.left(node))
 
     def dropped(self, database: str, error: PandoError) -> None:
         """A database is no more."""
-        for command, _ in self._acks.drop(database):
+        for command, _ in (*self._acks.drop(database), *self._shown.drop(database)):
             command.answer(error)
 
     def tick(self, now: float) -> None:
         """Tell those whose time is over."""
         for (command, _), error in self._acks.expire(now):
             command.answer(error)
+        _answer(self._shown.expire(now))
 
-    def _answer(self, confirmed: list[Waiter]) -> None:
-        for command, ran in confirmed:
-            command.answer(ran)
+
+def _answer(waiters: list[Waiter]) -> None:
+    for command, ran in waiters:
+        command.answer(ran)

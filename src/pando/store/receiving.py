@@ -476,6 +476,8 @@ class Upstream:
             position = database.position
             after = TXID(max(0, position.txid - _EVIDENCE_ENTRIES))
             entries = database.log.read(after, max_bytes=EVIDENCE_BYTES_MAX)
+            if not entries:  # as after a crash within the install of a snapshot
+                return
             save_evidence(
                 self._context.fs,
                 self._context.layout.evidence,

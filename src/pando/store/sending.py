@@ -282,6 +282,8 @@ class SendingLink:
             self._down.confirming.acknowledged(self.node, action.database, action.epoch, action.txid)
         elif isinstance(action, act.Disowned):
             self._down.confirming.disowned(self.node, action.database)
+        elif isinstance(action, act.ReplicaApplied):
+            self._down.confirming.applied(self.node, action.database, action.txid)
         elif isinstance(action, act.ReadLog):
             self._start(self._read_log(action))
         elif isinstance(action, act.StartSnapshot):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pando.api.http import ClientGone, Request
+from pando.api.http import ClientGone, Request, Response
 from pando.api.records_app import RecordsApp, Router
 from pando.api.records_forward import SHORT_BYTES_MAX, PrimaryForwarder
 from pando.api.records_http import read_request
@@ -130,3 +130,53 @@ def test_a_client_that_goes_within_its_body_is_no_failure():
 def test_without_a_primary_nothing_is_sent(url, headers):
     with pytest.raises(PrimaryUnavailable):
         asyncio.run(forwarder(url)(read_request(asked(Coming([b""]), *headers))))
+
+
+class LateNode:
+    """A replica's application that answers reads with `here`; `late` says whether it shows what it knows of."""
+
+    def __init__(self, late, primary_url):
+        self.engine = SimpleNamespace(is_primary=False, is_late=late, settled=(1, 1), position=None)
+        self.app = RecordsApp(
+            SimpleNamespace(engine=self.engine, asking=self.asking),
+            Router({"GET collections/*/records": self.here, "GET health": self.here}, writes=frozenset()),
+            forwarder(primary_url),
+            None,
+        )
+
+    async def asking(self, *_, **__):
+        return SimpleNamespace(notes=SimpleNamespace(is_volatile=False, expires_ms=None))
+
+    async def here(self, *_):
+        return Response(200, [], b"here")
+
+    async def get(self, path):
+        scope = {**asked(None).scope, "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+        return await self.app.respond_for(Request(scope, Coming([b""])))
+
+
+@pytest.mark.parametrize(
+    ("late", "path", "expected"),
+    [
+        (False, "/api/collections/docs/records", b"here"),
+        (True, "/api/collections/docs/records", b"{}"),
+        (True, "/api/health", b"here"),
+    ],
+)
+def test_a_late_node_has_the_primary_answer_reads_of_records(late, path, expected):
+    async def run():
+        async with Primary() as primary:
+            node = LateNode(late, primary.url)
+            response, reuse = await node.get(path)
+            assert response.body == expected
+            if reuse is not None:
+                assert expected == b"here" and node.app.is_right_still(reuse)
+                node.engine.is_late = True
+                assert not node.app.is_right_still(reuse)
+
+    asyncio.run(run())
+
+
+def test_a_late_node_without_a_primary_answers_with_what_it_has():
+    response, _ = asyncio.run(LateNode(True, "").get("/api/collections/docs/records"))
+    assert response.body == b"here"

@@ -354,6 +354,21 @@ def test_failed_snapshot_is_asked_for_again():
     assert sent(actions, Follow)[0].txid == 3
 
 
+def test_after_a_broken_install_the_file_is_not_trusted_and_there_is_nothing_to_keep():
+    """The log has begun anew, an applier that died has left the file at no position of it."""
+    replica = Replica(3)
+    take_snapshot(replica, LOG.positions()[5])
+    replica.do(replica.machine.snapshot_failed("data", 1, LOG.positions()[5], "the applier died", 0.0))
+    actions = replica.do(replica.machine.tick(1.0, 0))
+    asked = sent(actions, Follow)[0]
+    assert (asked.txid, asked.fresh) == (5, True)
+    assert replica.do(replica.machine.diverged("data", "the file is at no position of the log")) == []
+    assert take_snapshot(replica, LOG.positions()[6]).evidence == ""
+    replica.do(replica.machine.snapshot_installed("data", replica.stream, 2.0))
+    assert replica.state.distrust == ""
+    assert replica.do(replica.machine.diverged("data", "page 7")) == [act.Freeze(database="data", reason="page 7")]
+
+
 def test_more_snapshot_bytes_than_announced_are_refused():
     replica = Replica(3)
     replica.receive(begin(LOG.positions()[5], size=4))
