@@ -52,14 +52,17 @@ def _name(text: str) -> str:
 def _path(text: str) -> Path:
     if not text or "\0" in text:
         raise BadValue
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # `~name` of somebody who is not known here
+        raise BadValue from error
 
 
 def parse_address(text: str) -> tuple[str, int]:
     """Read HOST:PORT, [V6]:PORT or :PORT; raises BadValue."""
     host, separator, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"
-    if not separator or not port.isdecimal() or not 0 < int(port) < 65536 or re.search(r"[\s/]", host):
+    if not separator or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 65536 or re.search(r"[\s/]", host):
         raise BadValue
     return host, int(port)
 
@@ -155,9 +158,10 @@ def integer(low: int, high: int) -> Kind:
     """A whole number within bounds."""
 
     def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,12}", text.strip()) or not low <= int(text) <= high:
+        digits = text.strip()
+        if not re.fullmatch(r"[0-9]{1,12}", digits) or not low <= int(digits) <= high:
             raise BadValue
-        return int(text)
+        return int(digits)
 
     return Kind("number", f"{low} to {high}", parse)
 

@@ -112,7 +112,7 @@ def test_the_primary_flag_makes_a_replica():
         ({"environ": {"SYNC_INTERVAL": "often"}}, ["SYNC_INTERVAL", "'often'", "push"]),
         ({"environ": {"REPLICA_OMIT_DBS": "../x"}}, ["REPLICA_OMIT_DBS", "'../x'"]),
         ({"environ": {"PANDO_CONFIG": "/nowhere/c.toml"}}, ["/nowhere/c.toml", "not there"]),
-        ({"flags": {"durability": "all"}}, ["--durability", "async, quorum"]),
+        ({"flags": {"durability": "some"}}, ["--durability", "async, quorum, all"]),
         ({"flags": {"body_size_max": "1"}}, ["--body-size-max", "1KiB to 32MiB"]),
         ({"flags": {"node": "a b"}}, ["--node", "'a b'"]),
     ],
