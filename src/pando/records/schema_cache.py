@@ -76,4 +76,6 @@ class SchemaCache:
         settings = await reads.query(_SETTINGS)
         value = settings[0][0] if settings else None
         self._version += 1
-        return Known(Schema(collections, self._version), read_settings(None if value is None else str(value)))
+        # PocketBase writes the settings as a blob, and encrypted ones as text.
+        text = value if value is None or isinstance(value, bytes) else str(value)
+        return Known(Schema(collections, self._version), read_settings(text))

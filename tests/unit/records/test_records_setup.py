@@ -57,6 +57,14 @@ def test_a_change_is_noticed_and_nothing_is_read_without_one(node):
     assert node.run(cache.current()).settings.batch.enabled
 
 
+def test_settings_that_pocketbase_wrote_are_a_blob(node):
+    engine = SqliteEngine(node.service, "data")
+    node.run(ensure(engine, random=Random(1), now_ms=NOW_MS))
+    settings = "insert into _params(id, value) values('settings', ?)"
+    node.run(engine.write([Statement(settings, (b'{"meta":{"appName":"Theirs"}}',))]))
+    assert node.run(SchemaCache(engine).current()).settings.meta.app_name == "Theirs"
+
+
 def test_a_replica_makes_nothing(tmp_path):
     replica = Node(tmp_path, is_primary=False)
     try:
