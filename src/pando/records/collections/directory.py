@@ -1,12 +1,10 @@
 """What a new data directory's `data.db` holds: the tables of migrations, settings and collections, and the first rows.
 
-The aim is a `data.db` that PocketBase 0.40 opens as its own, so that a user can go back. What is assumed for that, from
-what its data directories look like and NOT verified here with the program itself:
+PocketBase 0.40 opens it as its own, so that a user can go back (tests/interop/test_pocketbase_directory.py):
 
 - it runs each of its own migrations whose file name is not in `_migrations`; with the names in `MIGRATIONS` there, it
-  takes the tables as made and upgraded already;
+  takes the tables, the indexes and the texts of mails as made and upgraded already;
 - the one for `auxiliary.db` is left out on purpose, so that it makes its log table there;
-- a later migration that changes default mail texts leaves texts alone that are not its own old ones;
 - the row `settings` of `_params` may be missing, and it then writes its defaults.
 
 Pure. Not here: the default settings (`pando.records.app_settings`), running the statements.
@@ -26,6 +24,8 @@ MIGRATIONS: Final = (
     "1717233557_v0.23_migrate2.go",
     "1717233558_v0.23_migrate3.go",
     "1717233559_v0.23_migrate4.go",
+    "1763020353_update_default_auth_alert_templates.go",
+    "1778828400_normalize_indexes.go",
 )
 """Migrations of PocketBase whose outcome a directory of ours has from the beginning."""
 
