@@ -123,6 +123,23 @@ def test_quorum_waits_for_a_replica_and_says_so_without(tmp_path):
     run(scenario())
 
 
+def test_the_end_of_a_transaction_waits_as_what_it_wrote_would(tmp_path):
+    async def scenario():
+        async with Store(tmp_path / "p") as primary:
+            await primary.client.sql(CREATE)
+            async with Store(tmp_path / "r", upstream=primary):
+                await primary.client.sql("INSERT INTO t (v) VALUES (1)", durability="quorum")
+            quorum = {"session": 7, "durability": "quorum"}
+            for text in ("BEGIN", "INSERT INTO t (v) VALUES (2)", "SELECT count(*) FROM t"):
+                assert isinstance(await primary.client.sql(text, **quorum), protocol.Ran)  # nothing is committed yet
+            refused = await primary.client.sql("COMMIT", **quorum)
+            assert refused.code == "QUORUM_TIMEOUT"
+            for text in ("BEGIN", "DELETE FROM t", "ROLLBACK"):
+                assert isinstance(await primary.client.sql(text, **quorum), protocol.Ran)
+
+    run(scenario())
+
+
 def test_a_replica_shows_what_was_waited_for_and_holds_the_same_bytes(tmp_path):
     async def scenario():
         async with Store(tmp_path / "p") as primary:

@@ -242,7 +242,7 @@ class StoreServer:
         return await ReplicaDatabase.open(name, self.context, slot, generation, self._visible)
 
     def _confirm(self, name: str, outcome: Outcome, ran: protocol.Ran) -> None:
-        self.confirming.confirm(name, outcome.command, ran, has_written=bool(outcome.command.tables))
+        self.confirming.confirm(name, outcome.command, ran, has_written=outcome.has_written)
 
     def _durable(self, name: str, entry: LogEntry) -> None:
         self.downstream.push(name, entry)
