@@ -1,4 +1,4 @@
-"""The web process: uvicorn on the node's one port, the application, and the links to the stores.
+"""The web process: uvicorn on the node's one port, with the process' site behind it.
 
 Several of these share the port (SO_REUSEPORT). Each has a unix socket too, for siblings that got a request for a stream
 which lives here. Not here: who starts it (`pando.node.supervisor`).
@@ -7,13 +7,12 @@ which lives here. Not here: who starts it (`pando.node.supervisor`).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -21,54 +20,20 @@ from typing import Final
 import uvicorn
 import uvloop
 
-from pando.api.app import App
-from pando.api.baton_forwarder import BatonForwarder
-from pando.api.cluster import ClusterServices, cluster_routes
-from pando.api.pipeline import PipelineHandler
 from pando.api.prompt import PATHS, PromptPipelines
-from pando.api.records_app import RecordsApp, Router
-from pando.api.records_changes import CHANGES_WRITES, ChangesRoutes
-from pando.api.records_fetch import NodeFiles
-from pando.api.records_forward import PrimaryForwarder
 from pando.api.records_prompt import PREFIX, PromptRecords
-from pando.api.records_realtime import Realtime
-from pando.api.records_table import ROUTES, WRITES
-from pando.api.stream_forwarder import StreamForwarder
-from pando.api.transfers import Transfers
-from pando.api.websocket import WebSocketHandler
-from pando.clock import SystemClock, random_bytes, system_random
-from pando.errors import InternalError, PandoError
+from pando.api.site import OpenSite, Site
 from pando.log import EventLog, bridge_logger
 from pando.node.http_protocol import SWEEP_S, Gate, bind_gate
 from pando.node.runtime import Runtime
-from pando.node.secret import BATON_LABEL, FILE_LABEL, STREAM_LABEL, derive_key
-from pando.node.store_client import NodeStoreClient, StoreClientOptions
-from pando.node.tokens import Authenticator
 from pando.node.websocket_protocol import PING_S, bind_limit
-from pando.records.auth.passwords import PasswordWorker
-from pando.records.desk import Desk
-from pando.records.files.cabinet import Cabinet
-from pando.records.files.proofs import FileProofs
-from pando.records.files.sweeping import EVERY_S, sweep
-from pando.records.realtime.forgetting import forget_old
-from pando.records.realtime.pump import Commits
-from pando.records.sqlite_engine import SqliteEngine
-from pando.sql.batons import BatonCodec
-from pando.sql.service import SqlService
-from pando.sql.streams import StreamTable
 from pando.store.adopt import Giver
-from pando.store.positions import PositionTable
-from pando.types import DEFAULT_DATABASE
 
 KEEP_ALIVE_S: Final = 75
 """How long a connection may be idle between two requests; longer than the pools of usual clients keep theirs."""
 BACKLOG: Final = 2048
-BCRYPT_THREADS: Final = 1
-"""Of each web process, of which there is one per core."""
 GC_ALLOCATIONS: Final = 20_000
 """Objects between two garbage collections: requests make few cycles, and looking for them costs time each time."""
-FORGET_S: Final = 60.0
-"""Between two looks for changes of the feed that nobody needs any more."""
 STOP_S: Final = 5
 """How long requests may go on after the process was told to stop."""
 
@@ -123,14 +88,22 @@ class _WebProcess:
         self._index = index
         self._count = count
         settings = runtime.settings
-        self._log = EventLog(f"web-{index}", level=settings.log_level, form=settings.log_format)
-        self._auth = Authenticator(runtime.secret, is_open=settings.sql_auth == "open")
-        self._service: SqlService | None = None
-        self._passwords: PasswordWorker | None = None
-        self._files: Cabinet | None = None
-        self._desk: Desk | None = None
-        self._realtime: Realtime | None = None
-        self._changes: ChangesRoutes | None = None
+        self._log = log = EventLog(f"web-{index}", level=settings.log_level, form=settings.log_format)
+        self._gate = gate = Gate(
+            connections_max=self._connections_max,
+            giver=Giver(str(runtime.adopt_socket)),
+            log=log,
+            keep_alive_s=KEEP_ALIVE_S,
+        )
+        self._site = Site(
+            runtime,
+            index,
+            log,
+            on_ended=self._ended,
+            keeps_house=lambda: index == 0,
+            connections=lambda: len(gate.connections),
+            on_open=self._answer_promptly,
+        )
 
     @property
     def _connections_max(self) -> int:
@@ -140,116 +113,20 @@ class _WebProcess:
         loop = asyncio.get_running_loop()
         if self._runtime.alive_fd >= 0:
             loop.add_reader(self._runtime.alive_fd, os._exit, 1)
-        async with self._store() as store:
-            gate = Gate(
-                connections_max=self._connections_max,
-                giver=Giver(str(self._runtime.adopt_socket)),
-                log=self._log,
-                keep_alive_s=KEEP_ALIVE_S,
-            )
-            app = App(cluster_routes(self._services(store, gate)), self._log, lambda: store.reason)
-            tasks = [
-                loop.create_task(self._serve_sql(app, store, gate)),
-                loop.create_task(_every(SWEEP_S, lambda: gate.sweep(loop.time()))),
-                loop.create_task(_every(1.0, self._sweep_streams)),
-                loop.create_task(self._forget_changes()),
-                loop.create_task(self._sweep_files()),
-            ]
-            for task in tasks:
-                task.add_done_callback(self._ended)
+        async with self._site:
+            sweeping = loop.create_task(self._sweep_connections())
+            sweeping.add_done_callback(self._ended)
             try:
-                await self._serve(app, gate)
+                await self._serve()
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                if self._service is not None:
-                    self._service.close()
-                if self._passwords is not None:
-                    self._passwords.close()
-                if self._files is not None:
-                    await self._files.close()
+                sweeping.cancel()
 
-    @contextlib.asynccontextmanager
-    async def _store(self) -> AsyncIterator[NodeStoreClient]:
-        options = StoreClientOptions(
-            store_socket=str(self._runtime.store_socket),
-            link_key=self._runtime.link_key,
-            index=self._index,
-            own_url=self._runtime.settings.own_url,
-        )
-        store = NodeStoreClient(options, self._log)
-        store.start()
-        try:
-            yield store
-        finally:
-            await store.close()
-
-    def _services(self, store: NodeStoreClient, gate: Gate) -> ClusterServices:
-        return ClusterServices(
-            store=store,
-            auth=self._auth,
-            transfers=Transfers(self._runtime.layout.temporary),
-            own_url=self._runtime.settings.own_url,
-            processes_file=self._runtime.processes_file,
-            connections=lambda: len(gate.connections),
-            is_open=lambda: self._service is not None,
-        )
-
-    async def _serve_sql(self, app: App, store: NodeStoreClient, gate: Gate) -> None:
-        """Open the SQL routes once the store has said who the node is."""
-        await store.until(lambda: bool(store.topology.node))
+    def _answer_promptly(self, found: OpenSite) -> None:
+        """What needs no more than a moment is answered within the call that brought it."""
         settings = self._runtime.settings
-        streams = StreamTable(
-            node=store.topology.node,
-            web=self._index,
-            codec=BatonCodec(derive_key(self._runtime.secret, BATON_LABEL)),
-            new_id=lambda: int.from_bytes(random_bytes(8), "big"),
-        )
-        self._service = SqlService(
-            store=store,
-            positions=PositionTable.attach(self._runtime.layout.positions),
-            streams=streams,
-            clock=SystemClock(),
-            bookmark_wait_s=settings.bookmark_wait_s,
-        )
-        app.sql = PipelineHandler(
-            self._service,
-            self._auth.authenticate,
-            forwarder=BatonForwarder(store, self._runtime.web_socket),
-            body_bytes_max=settings.body_size_max,
-        )
-        prompt = PromptPipelines(self._service, self._auth.authenticate, body_bytes_max=settings.body_size_max)
-        gate.prompts = dict.fromkeys(PATHS, prompt)
-        app.records = records = self._records(self._service, store)
-        gate.prompt_under, gate.prefix = PromptRecords(records), PREFIX
-        app.websocket = WebSocketHandler(self._service, self._auth.authenticate, self._log)
-
-    def _records(self, service: SqlService, store: NodeStoreClient) -> RecordsApp:
-        self._passwords = PasswordWorker(threads=BCRYPT_THREADS)
-        layout = self._runtime.layout
-        proofs = FileProofs(derive_key(self._runtime.secret, FILE_LABEL))
-        fetch = NodeFiles(store, proofs, SystemClock())
-        self._files = Cabinet(layout.storage, layout.temporary, self._log, fetch=fetch, proofs=proofs)
-        self._desk = desk = Desk(
-            engine=SqliteEngine(service, DEFAULT_DATABASE, durability=self._runtime.settings.api_durability),
-            clock=SystemClock(),
-            random=system_random(),
-            passwords=self._passwords,
-            files=self._files,
-        )
-        commits = Commits(lambda: store.watch(DEFAULT_DATABASE), lambda: store.unwatch(DEFAULT_DATABASE))
-        store.on_committed = lambda told: commits.wake() if told.database == DEFAULT_DATABASE else None
-        self._realtime = realtime = self._streams(desk, store, commits)
-        self._changes = changes = ChangesRoutes(desk, commits)
-        router = Router({**ROUTES, **realtime.routes, **changes.routes}, writes=WRITES | CHANGES_WRITES)
-        return RecordsApp(desk, router, PrimaryForwarder(store, service), self._log)
-
-    def _streams(self, desk: Desk, store: NodeStoreClient, commits: Commits) -> Realtime:
-        """Make the event streams; the store tells of commits while somebody listens."""
-        key = derive_key(self._runtime.secret, STREAM_LABEL)
-        forwarder = StreamForwarder(store, self._runtime.web_socket, index=self._index, key=key)
-        return Realtime(desk, commits, forwarder, clock=SystemClock(), random_bytes=random_bytes, on_ended=self._ended)
+        prompt = PromptPipelines(found.service, self._site.auth.authenticate, body_bytes_max=settings.body_size_max)
+        self._gate.prompts = dict.fromkeys(PATHS, prompt)
+        self._gate.prompt_under, self._gate.prefix = PromptRecords(found.records), PREFIX
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A background task that fails ends the process: the supervisor starts another one."""
@@ -257,34 +134,15 @@ class _WebProcess:
             self._log.emit("process.failed", error=repr(error))
             os._exit(1)
 
-    async def _sweep_files(self) -> None:
-        """Remove copies of files that are not needed any more: from one process of the node."""
-        while self._index == 0:
-            await asyncio.sleep(EVERY_S)
-            if self._desk is not None:
-                with contextlib.suppress(PandoError):  # the node is not ready, the disk refuses: it has time
-                    await sweep(self._desk, SystemClock())
-
-    async def _forget_changes(self) -> None:
-        """Keep the change feed within bounds: from one process of the primary."""
+    async def _sweep_connections(self) -> None:
         while True:
-            await asyncio.sleep(FORGET_S)
-            if self._index == 0 and self._desk is not None and self._desk.engine.is_primary:
-                try:
-                    await forget_old(self._desk.engine, self._desk.clock.wall_ms())
-                except InternalError:
-                    raise
-                except PandoError:  # the store is busy or away: there will be another time
-                    continue
+            await asyncio.sleep(SWEEP_S)
+            self._gate.sweep(asyncio.get_running_loop().time())
 
-    def _sweep_streams(self) -> None:
-        if self._service is not None:
-            self._service.sweep()
-
-    async def _serve(self, app: App, gate: Gate) -> None:
+    async def _serve(self) -> None:
         config = uvicorn.Config(
-            app,
-            http=bind_gate(gate),
+            self._site.app,
+            http=bind_gate(self._gate),
             ws=bind_limit(self._connections_max // 2),
             ws_max_size=self._runtime.settings.body_size_max,
             ws_per_message_deflate=False,  # a short message could grow without end, and SQL answers are fast to send
@@ -305,14 +163,7 @@ class _WebProcess:
             listen_tcp(self._runtime.settings.http),
             listen_unix(self._runtime.web_socket(self._index)),
         ]
-        await _Server(config, self._stopping).serve(sockets=sockets)
-
-    def _stopping(self) -> None:
-        """End what never ends by itself; requests have a while longer."""
-        if self._realtime is not None:
-            self._realtime.stop()
-        if self._changes is not None:
-            self._changes.stop()
+        await _Server(config, self._site.stop).serve(sockets=sockets)
 
 
 class _Server(uvicorn.Server):
@@ -326,9 +177,3 @@ class _Server(uvicorn.Server):
         """Stop taking connections, and wait for answers."""
         self._stopping()
         await super().shutdown(sockets)
-
-
-async def _every(seconds: float, work: Callable[[], None]) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        work()

@@ -1,0 +1,260 @@
+"""What one process of a node answers requests with: links to the stores, SQL, records and event streams.
+
+A web process has one (`pando.api.web`), and so has each event loop of a program that uses Pando from Python
+(`pando.embedded`). It has an index that no other process of the node has. Not here: the HTTP server, and who starts the
+node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+from pando.api.app import App
+from pando.api.baton_forwarder import BatonForwarder
+from pando.api.cluster import ClusterServices, cluster_routes
+from pando.api.pipeline import PipelineHandler
+from pando.api.records_app import RecordsApp, Router
+from pando.api.records_changes import CHANGES_WRITES, ChangesRoutes
+from pando.api.records_fetch import NodeFiles
+from pando.api.records_forward import PrimaryForwarder
+from pando.api.records_realtime import Realtime
+from pando.api.records_table import ROUTES, WRITES
+from pando.api.stream_forwarder import StreamForwarder
+from pando.api.transfers import Transfers
+from pando.api.websocket import WebSocketHandler
+from pando.clock import SystemClock, random_bytes, system_random
+from pando.errors import InternalError, PandoError
+from pando.log import EventLog
+from pando.node.runtime import Runtime
+from pando.node.secret import BATON_LABEL, FILE_LABEL, STREAM_LABEL, derive_key
+from pando.node.store_client import NodeStoreClient, StoreClientOptions
+from pando.node.tokens import Authenticator
+from pando.records.auth.passwords import PasswordWorker
+from pando.records.desk import Desk
+from pando.records.files.cabinet import Cabinet
+from pando.records.files.proofs import FileProofs
+from pando.records.files.sweeping import EVERY_S, sweep
+from pando.records.realtime.forgetting import forget_old
+from pando.records.realtime.pump import Commits
+from pando.records.sqlite_engine import SqliteEngine
+from pando.sql.batons import BatonCodec
+from pando.sql.service import SqlService
+from pando.sql.streams import StreamTable
+from pando.store.positions import PositionTable
+from pando.types import DEFAULT_DATABASE
+
+BCRYPT_THREADS: Final = 1
+"""Of each process, of which there is one per core."""
+FORGET_S: Final = 60.0
+"""Between two looks for changes of the feed that nobody needs any more."""
+
+
+class OpenSite:
+    """What there is once the store has said who the node is."""
+
+    def __init__(self, site: Site) -> None:
+        self._runtime = runtime = site.runtime
+        self._site = site
+        self.store = site.store
+        settings = runtime.settings
+        self.service = SqlService(
+            store=site.store,
+            positions=PositionTable.attach(runtime.layout.positions),
+            streams=self._stream_table(),
+            clock=SystemClock(),
+            bookmark_wait_s=settings.bookmark_wait_s,
+        )
+        self.sql = PipelineHandler(
+            self.service,
+            site.auth.authenticate,
+            forwarder=BatonForwarder(site.store, runtime.web_socket),
+            body_bytes_max=settings.body_size_max,
+        )
+        self.websocket = WebSocketHandler(self.service, site.auth.authenticate, site.log)
+        self.passwords = PasswordWorker(threads=BCRYPT_THREADS)
+        self.files = self._cabinet()
+        self.desk = Desk(
+            engine=SqliteEngine(self.service, DEFAULT_DATABASE, durability=settings.api_durability),
+            clock=SystemClock(),
+            random=system_random(),
+            passwords=self.passwords,
+            files=self.files,
+        )
+        store = site.store
+        commits = Commits(lambda: store.watch(DEFAULT_DATABASE), lambda: store.unwatch(DEFAULT_DATABASE))
+        store.on_committed = lambda told: commits.wake() if told.database == DEFAULT_DATABASE else None
+        self.realtime = self._streams(commits)
+        self.changes = ChangesRoutes(self.desk, commits)
+        routes = {**ROUTES, **self.realtime.routes, **self.changes.routes}
+        self.router = Router(routes, writes=WRITES | CHANGES_WRITES)
+        self.forward = PrimaryForwarder(store, self.service)
+        self.records = RecordsApp(self.desk, self.router, self.forward, site.log)
+
+    def _stream_table(self) -> StreamTable:
+        return StreamTable(
+            node=self.store.topology.node,
+            web=self._site.index,
+            codec=BatonCodec(derive_key(self._runtime.secret, BATON_LABEL)),
+            new_id=lambda: int.from_bytes(random_bytes(8), "big"),
+        )
+
+    def _cabinet(self) -> Cabinet:
+        layout = self._runtime.layout
+        proofs = FileProofs(derive_key(self._runtime.secret, FILE_LABEL))
+        fetch = NodeFiles(self.store, proofs, SystemClock())
+        return Cabinet(layout.storage, layout.temporary, self._site.log, fetch=fetch, proofs=proofs)
+
+    def _streams(self, commits: Commits) -> Realtime:
+        """Make the event streams; the store tells of commits while somebody listens."""
+        key = derive_key(self._runtime.secret, STREAM_LABEL)
+        forwarder = StreamForwarder(self.store, self._runtime.web_socket, index=self._site.index, key=key)
+        return Realtime(
+            self.desk,
+            commits,
+            forwarder,
+            clock=SystemClock(),
+            random_bytes=random_bytes,
+            on_ended=self._site.on_ended,
+        )
+
+    def stop(self) -> None:
+        """End what never ends by itself; requests have a while longer."""
+        self.realtime.stop()
+        self.changes.stop()
+
+    async def close(self) -> None:
+        """End everything."""
+        self.stop()
+        self.service.close()
+        self.passwords.close()
+        await self.files.close()
+
+
+class Site:
+    """An async context: inside it the links are open, and `app` answers."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        index: int,
+        log: EventLog,
+        *,
+        on_ended: Callable[[asyncio.Task[None]], None],
+        keeps_house: Callable[[], bool],
+        connections: Callable[[], int] = lambda: 0,
+        on_open: Callable[[OpenSite], None] = lambda _: None,
+    ) -> None:
+        """`on_ended` is told of each background task that ends, with its error or because it was stopped.
+
+        `keeps_house`: whether this is the process of the node that does what needs to be done now and then.
+        """
+        self.runtime = runtime
+        self.index = index
+        self.log = log
+        self.on_ended = on_ended
+        self.auth = Authenticator(runtime.secret, is_open=runtime.settings.sql_auth == "open")
+        self.open: OpenSite | None = None
+        self.store = NodeStoreClient(
+            StoreClientOptions(
+                store_socket=str(runtime.store_socket),
+                link_key=runtime.link_key,
+                index=index,
+                own_url=runtime.settings.own_url,
+            ),
+            log,
+        )
+        services = ClusterServices(
+            store=self.store,
+            auth=self.auth,
+            transfers=Transfers(runtime.layout.temporary),
+            own_url=runtime.settings.own_url,
+            processes_file=runtime.processes_file,
+            connections=connections,
+            is_open=lambda: self.open is not None,
+        )
+        self.app = App(cluster_routes(services), log, lambda: self.store.reason)
+        self._keeps_house = keeps_house
+        self._on_open = on_open
+        self._opened = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Site:
+        """Begin to open links; returns at once."""
+        loop = asyncio.get_running_loop()
+        self.store.start()
+        self._tasks = [
+            loop.create_task(self._open()),
+            loop.create_task(_every(1.0, self._sweep_streams)),
+            loop.create_task(self._forget_changes()),
+            loop.create_task(self._sweep_files()),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(self.on_ended)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.open is not None:
+            await self.open.close()
+        await self.store.close()
+
+    def stop(self) -> None:
+        """End what never ends by itself; requests have a while longer."""
+        if self.open is not None:
+            self.open.stop()
+
+    async def until_ready(self) -> OpenSite:
+        """Wait until the node can serve."""
+        await self._opened.wait()
+        await self.store.until(lambda: self.store.is_ready)
+        assert self.open is not None
+        return self.open
+
+    async def _open(self) -> None:
+        """Open the routes once the store has said who the node is."""
+        await self.store.until(lambda: bool(self.store.topology.node))
+        self.open = found = OpenSite(self)
+        self.app.sql, self.app.records, self.app.websocket = found.sql, found.records, found.websocket
+        self._on_open(found)
+        self._opened.set()
+
+    # -- now and then --
+
+    def _sweep_streams(self) -> None:
+        if self.open is not None:
+            self.open.service.sweep()
+
+    async def _sweep_files(self) -> None:
+        """Remove copies of files that are not needed any more: from one process of the node."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            if self.open is not None and self._keeps_house():
+                with contextlib.suppress(PandoError):  # the node is not ready, the disk refuses: it has time
+                    await sweep(self.open.desk, SystemClock())
+
+    async def _forget_changes(self) -> None:
+        """Keep the change feed within bounds: from one process of the primary."""
+        while True:
+            await asyncio.sleep(FORGET_S)
+            if self.open is not None and self.open.desk.engine.is_primary and self._keeps_house():
+                try:
+                    await forget_old(self.open.desk.engine, self.open.desk.clock.wall_ms())
+                except InternalError:
+                    raise
+                except PandoError:  # the store is busy or away: there will be another time
+                    continue
+
+
+async def _every(seconds: float, work: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        work()
