@@ -48,6 +48,9 @@ _CREATE = f"""CREATE TABLE IF NOT EXISTS {FEED_TABLE} (
   new TEXT
 )"""
 _INSERT = f'INSERT INTO {FEED_TABLE} (time_ms, "table", operation, key, old, new) VALUES (?, ?, ?, ?, ?, ?)'
+_LEAVE_GAP = (
+    f"UPDATE {FEED_TABLE} SET sequence = sequence + 1 WHERE sequence = (SELECT max(sequence) FROM {FEED_TABLE})"
+)
 _HAS_RECORDS = f"SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '{RECORDS_TABLE}'"
 _encode = msgspec.json.Encoder().encode
 
@@ -85,6 +88,13 @@ class ChangeFeed:
         self.overflowed = False
         connection.execute(_CREATE)
         connection.preupdate_hook(self._note, id=self)
+
+    def leave_gap(self) -> None:
+        """Another program has changed rows without us: whoever has read up to here must learn that something is missing.
+
+        The number of the newest change is left out, as if a change after it had been deleted (`realtime.feed`).
+        """
+        self._connection.execute(_LEAVE_GAP)
 
     def begin(self) -> None:
         """A transaction begins: what was learnt of tables in the last one may have been rolled back."""

@@ -25,6 +25,7 @@ from pando.store.feed import ChangeFeed, has_records
 from pando.store.history import History, Slot
 from pando.store.opening import Opened, open_checked, sync_wal
 from pando.store.protocol import DatabaseStatus
+from pando.store.recovery import NewHistory
 from pando.store.runner import Runner
 from pando.store.statements import Statements, harden
 from pando.store.waiters import PositionWaiters
@@ -123,6 +124,8 @@ class PrimaryDatabase:
         )
         is_fed = name in options.change_feed or has_records(connection)
         feed = ChangeFeed(connection, context.clock) if is_fed else None
+        if feed is not None and isinstance(opened.decision, NewHistory):
+            feed.leave_gap()
         statements = Statements(connection)
         engine = Engine(
             connection=connection,

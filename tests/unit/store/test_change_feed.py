@@ -389,3 +389,24 @@ def test_a_database_with_collections_is_fed_when_it_is_opened(node):
             assert await tables_fed(db) == ["t"]
 
     run(scenario())
+
+
+def test_what_another_program_did_while_we_were_stopped_leaves_a_gap(node):
+    """The feed does not know what that was; who has read all of it must not believe that nothing happened."""
+
+    async def scenario():
+        async with opened_primary(node) as db:
+            path = db.database.path
+            await db.ask(sql("CREATE TABLE t (a)"), sql(RECORDS))
+            await db.ask(sql("INSERT INTO t VALUES (1), (2)"))
+            assert [row[0] for row in await feed(db)] == [1, 2]
+        async with opened_primary(node) as db:
+            assert [row[0] for row in await feed(db)] == [1, 2], "nothing happened"
+        foreign(path, "INSERT INTO t VALUES (3)")
+        async with opened_primary(node) as db:
+            assert [row[0] for row in await feed(db)] == [1, 3]
+            await db.ask(sql("INSERT INTO t VALUES (4)"))
+            assert [row[0] for row in await feed(db)] == [1, 3, 4]
+            db.assert_one_answer_each()
+
+    run(scenario())
