@@ -20,10 +20,16 @@ from pando.records.problems import ValidationFailed, bad_request
 
 SAMPLE: Final = 10
 """Rows that a dry run shows."""
+_WITHOUT_ID: Final = "SELECT 1 FROM {} WHERE ifnull(length(id), 0) = 0 LIMIT 1"
 
 
-async def make_view(transaction: Transaction, schema: Schema, view: Collection, random: Random) -> Collection:
-    """Make a view that is not there, and give it with its fields. Raises ApiError."""
+async def make_view(
+    transaction: Transaction, schema: Schema, view: Collection, random: Random, *, is_new: bool = True
+) -> Collection:
+    """Make a view that is not there, and give it with its fields. Raises ApiError.
+
+    One that is new to the caller is refused while it gives records without an id; what was fine once stays.
+    """
     views.check_query(view.view_query)
     statement = ddl.create_view(view)
     try:
@@ -33,6 +39,8 @@ async def make_view(transaction: Transaction, schema: Schema, view: Collection, 
     except SqlError as error:
         raise checks.view_refused(error.message) from error
     names = [str(row[0]) for row in rows]
+    if is_new and "id" in names and await transaction.query(_WITHOUT_ID.format(quote(view.name))):
+        raise checks.view_refused("it gives records without an id")
     return replace(view, fields=views.infer_fields(view.view_query, names, schema, random, view.fields))
 
 
@@ -48,7 +56,7 @@ async def refresh_views(transaction: Transaction, schema: Schema, random: Random
         await drop_view(transaction, view)
     for view in found:
         try:
-            made = await make_view(transaction, schema, view, random)
+            made = await make_view(transaction, schema, view, random, is_new=False)
         except ValidationFailed as error:  # which is about no field of what was sent
             raise bad_request(f"The view {view.name} could not be read any more.") from error
         if made.fields != view.fields:

@@ -471,6 +471,19 @@ def test_a_view_is_a_query_with_fields_and_rules(site):
     assert site.rows("select count(*) from sqlite_schema where type = 'view'") == [(1,)]
 
 
+def test_a_view_is_refused_while_it_gives_records_without_an_id(site):
+    site.collection("posts", TEXT)
+    view = {"name": "titles", "type": "view", "viewQuery": "select title as id from posts"}
+    site.create("posts", title="")
+    assert site("POST", "collections", view, token=site.su).code("viewQuery") == "validation_invalid_view_query"
+    assert site("POST", "collections/meta/dry-run-view", {"query": view["viewQuery"]}, token=site.su).status == 400
+    with_ids = {**view, "viewQuery": view["viewQuery"] + " where title != ''"}
+    assert site("POST", "collections", with_ids, token=site.su).status == 200
+    assert site("PATCH", "collections/titles", view, token=site.su).status == 400
+    listed = site("PATCH", "collections/posts", {"listRule": None}, token=site.su)
+    assert listed.status == 200, "what others do to their collections is no matter of the view's ids"
+
+
 def test_an_import_brings_all_collections_to_what_a_list_says(site):
     site.collection("posts", TEXT)
     site.create("posts", title="kept")
