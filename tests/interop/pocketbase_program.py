@@ -32,6 +32,12 @@ class Served:
     name: str
     address: str
     log: Path
+    process: subprocess.Popen
+
+    def kill(self):
+        """End it without a chance to tidy up."""
+        self.process.kill()
+        self.process.wait()
 
 
 @functools.cache
@@ -78,8 +84,9 @@ def served_pocketbase(directory):
     if not directory.exists():
         run([program, "superuser", "upsert", *ROOT, *common])
     address = f"127.0.0.1:{free_port()}"
-    with _started([program, "serve", "--http", address, *common], log, address, "/api/health", os.environ):
-        yield Served("pocketbase", address, log)
+    command = [program, "serve", "--http", address, *common]
+    with _started(command, log, address, "/api/health", os.environ) as process:
+        yield Served("pocketbase", address, log, process)
 
 
 @contextlib.contextmanager
@@ -91,10 +98,10 @@ def served_pando(directory):
     is_new = not directory.exists()
     address = f"127.0.0.1:{free_port()}"
     command = [*pando, "serve", "--dir", str(directory), "--http", address]
-    with _started(command, log, address, "/health", environment):
+    with _started(command, log, address, "/health", environment) as process:
         if is_new:
             run([*pando, "superuser", "upsert", *ROOT, "--dir", str(directory)], env=environment)
-        yield Served("pando", address, log)
+        yield Served("pando", address, log, process)
 
 
 def run(command, **options):
@@ -109,7 +116,7 @@ def _started(command, log, address, health, environment):
         process = subprocess.Popen([*map(str, command)], env=environment, stdout=output, stderr=output)
         try:
             wait_served(process, f"http://{address}{health}", log)
-            yield
+            yield process
         finally:
             end(process)
 

@@ -9,14 +9,15 @@ import sqlite3
 
 import pytest
 from directory_world import PASSWORD, World, files, hears, make, picture, thing, work
-from pocketbase_program import need_pocketbase, served_pando, served_pocketbase
-from twin_requests import COLLECTIONS, get, post, records
+from pocketbase_program import ROOT, need_pocketbase, served_pando, served_pocketbase
+from twin_requests import COLLECTIONS, OPEN, Ask, field, get, post, records
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SERVED = {"pocketbase": served_pocketbase, "pando": served_pando}
 OTHER = {"pocketbase": "pando", "pando": "pocketbase"}
 PEOPLE = ("", "m2", "root", "borrowed")
+KEPT = {"name": "kept", **OPEN, "fields": [field("n", "number")]}
 WARNING = 4
 """Level of PocketBase's log entries from which on somebody should look."""
 
@@ -56,6 +57,78 @@ def test_a_directory_goes_there_and_back(tmp_path, first):
     with opened(OTHER[first], directory, tokens) as world:
         assert picture(world, PEOPLE) == end
     assert_sound(directory)
+
+
+@pytest.mark.full
+def test_a_directory_of_a_program_that_was_killed(tmp_path):
+    """The last of it is in the WAL only; nothing of that is lost, either way."""
+    need_pocketbase()
+    directory = tmp_path / "pb_data"
+    tokens = {}
+    for number, name in enumerate(("pocketbase", "pando", "pocketbase", "pando"), 1):
+        with opened(name, directory, tokens) as world:
+            if not tokens:
+                world.sign_in("root", *ROOT, "_superusers")
+                world.ask(post(COLLECTIONS, KEPT))
+            world.ask(post(records("kept"), {"n": number}))
+            tokens = world.side.kept
+            assert kept(world) == [*range(1, number + 1)]
+            world.served.kill()
+    assert_sound(directory)
+
+
+@pytest.mark.full
+def test_both_at_once_lose_nothing(tmp_path):
+    """Nobody should do it, since each keeps definitions and settings in memory; but rows of both stay."""
+    need_pocketbase()
+    directory = tmp_path / "pb_data"
+    with opened("pocketbase", directory) as theirs:
+        theirs.sign_in("root", *ROOT, "_superusers")
+        theirs.ask(post(COLLECTIONS, KEPT))
+        with opened("pando", directory, theirs.side.kept) as ours:
+            for number in range(1, 41):
+                theirs.ask(post(records("kept"), {"n": number}))
+                ours.ask(post(records("kept"), {"n": -number}))
+            expected = [n for n in range(-40, 41) if n]
+            assert kept(theirs) == expected
+            assert kept(ours) == expected
+            tokens = ours.side.kept
+        theirs.ask(post(records("kept"), {"n": 41}))
+    with opened("pando", directory, tokens) as world:
+        assert kept(world) == [*expected, 41]
+    assert_sound(directory)
+
+
+@pytest.mark.full
+def test_readers_of_changes_learn_that_pocketbase_had_the_directory(tmp_path):
+    """What it does is in no change feed; a cursor of before must not seem to be up to date."""
+    need_pocketbase()
+    directory = tmp_path / "pb_data"
+    with opened("pando", directory) as world:
+        world.sign_in("root", *ROOT, "_superusers")
+        world.ask(post(COLLECTIONS, KEPT))
+        tokens = world.side.kept
+    last = last_change(directory)
+    with opened("pando", directory, tokens) as world:
+        world.ask(Ask(method="HEAD", path=f"/api/changes?since={last}"))
+    with opened("pocketbase", directory, tokens) as world:
+        world.ask(post(records("kept"), {"n": 1}))
+    with opened("pando", directory, tokens) as world:
+        world.ask(Ask(method="HEAD", path=f"/api/changes?since={last}"), 410)
+        world.ask(post(records("kept"), {"n": 2}))
+        world.ask(Ask(method="HEAD", path=f"/api/changes?since={last}"), 410)
+        world.ask(Ask(method="HEAD", path=f"/api/changes?since={last + 3}"))
+    assert last_change(directory) == last + 3
+
+
+def last_change(directory):
+    with contextlib.closing(sqlite3.connect(directory / "data.db")) as database:
+        return database.execute("SELECT max(sequence) FROM _changes").fetchone()[0]
+
+
+def kept(world):
+    """Give the numbers of all rows."""
+    return [each["n"] for each in world.ask(get(records("kept", query="sort=n&fields=n&perPage=100")))["items"]]
 
 
 def assert_log_ins(world):

@@ -49,7 +49,7 @@ _CREATE = f"""CREATE TABLE IF NOT EXISTS {FEED_TABLE} (
 )"""
 _INSERT = f'INSERT INTO {FEED_TABLE} (time_ms, "table", operation, key, old, new) VALUES (?, ?, ?, ?, ?, ?)'
 _LEAVE_GAP = (
-    f"UPDATE {FEED_TABLE} SET sequence = sequence + 1 WHERE sequence = (SELECT max(sequence) FROM {FEED_TABLE})"
+    f"UPDATE {FEED_TABLE} SET sequence = sequence + 2 WHERE sequence = (SELECT max(sequence) FROM {FEED_TABLE})"
 )
 _HAS_RECORDS = f"SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '{RECORDS_TABLE}'"
 _encode = msgspec.json.Encoder().encode
@@ -90,9 +90,9 @@ class ChangeFeed:
         connection.preupdate_hook(self._note, id=self)
 
     def leave_gap(self) -> None:
-        """Another program has changed rows without us: whoever has read up to here must learn that something is missing.
+        """Another program has changed rows without us: who has read up to here must learn that something is missing.
 
-        The number of the newest change is left out, as if a change after it had been deleted (`realtime.feed`).
+        The newest change gets a later number, with a hole before it: as if changes had been deleted (`realtime.feed`).
         """
         self._connection.execute(_LEAVE_GAP)
 

@@ -404,9 +404,9 @@ def test_what_another_program_did_while_we_were_stopped_leaves_a_gap(node):
             assert [row[0] for row in await feed(db)] == [1, 2], "nothing happened"
         foreign(path, "INSERT INTO t VALUES (3)")
         async with opened_primary(node) as db:
-            assert [row[0] for row in await feed(db)] == [1, 3]
+            assert [row[0] for row in await feed(db)] == [1, 4], "3 is the one that who has read 2 waits for"
             await db.ask(sql("INSERT INTO t VALUES (4)"))
-            assert [row[0] for row in await feed(db)] == [1, 3, 4]
+            assert [row[0] for row in await feed(db)] == [1, 4, 5]
             db.assert_one_answer_each()
 
     run(scenario())
