@@ -43,6 +43,22 @@ class Reads(Protocol):
         ...
 
 
+Basis = object
+"""What an answer was made of; only its engine knows more (`pando.sql.basis`)."""
+
+
+class Reading(Reads, Protocol):
+    """Reads for one answer that remember what it was made of."""
+
+    def include(self, basis: Basis | None) -> None:
+        """Something read earlier is part of the answer; None: nobody knows what that depends on."""
+        ...
+
+    def basis(self) -> Basis | None:
+        """Give what was read so far; None when that is not known, or was changing meanwhile."""
+        ...
+
+
 class Transaction(Reads, Protocol):
     """Reads and writes in one transaction of the primary; queries see its writes."""
 
@@ -65,17 +81,20 @@ class Engine(Protocol):
         ...
 
     @property
-    def settled(self) -> tuple[int, int] | None:
-        """The (epoch, txid) that reads show now; None while a commit may be becoming visible."""
-        ...
-
-    @property
     def is_late(self) -> bool:
         """Whether this node has known of newer data for long without showing them: let the primary answer."""
         ...
 
     def reads(self) -> Reads:
         """Read what this node shows."""
+        ...
+
+    def reading(self) -> Reading:
+        """The same, and remember what was read."""
+        ...
+
+    def holds(self, basis: Basis) -> bool:
+        """Tell whether what was read then would be read now; False as soon as that is about to end."""
         ...
 
     async def write(self, statements: Sequence[Statement]) -> list[Written]:

@@ -13,7 +13,7 @@ from typing import Final
 from pando.errors import SqlError
 from pando.records.app_settings import PARAMS_ID, AppSettings, read_settings
 from pando.records.collections import rows
-from pando.records.engine import Engine, Row
+from pando.records.engine import Basis, Engine, Reads, Row
 from pando.records.model import Schema
 
 _MARK: Final = (
@@ -40,35 +40,27 @@ class SchemaCache:
         self._engine = engine
         self._known: Known | None = None
         self._mark: Row | None = None
-        self._settled: tuple[int, int] | None = None
+        self.basis: Basis | None = None
+        """What `current` was made of; None: it is to be looked at again."""
         self._version = 0
 
     async def current(self) -> Known | None:
         """Give what holds now; None when the database has no collections yet. Raises CorruptionError, PandoError."""
-        settled = self._engine.settled
-        if settled is not None and settled == self._settled:
+        if self.basis is not None and self._engine.holds(self.basis):
             return self._known
-        mark = await self._read_mark()
+        reading = self._engine.reading()
+        mark = await _read_mark(reading)
         for _ in range(_TRIES):
             if mark == self._mark or mark is None:
                 break
             known = await self._load()
-            again = await self._read_mark()
+            again = await _read_mark(reading)
             if again == mark:
                 self._mark, self._known = mark, known
                 break
             mark = again
-        self._settled = settled if mark is not None else None
+        self.basis = reading.basis() if mark is not None else None
         return self._known if mark is not None else None
-
-    async def _read_mark(self) -> Row | None:
-        try:
-            found = await self._engine.reads().query(_MARK)
-        except SqlError as error:
-            if "no such table" in error.message:
-                return None
-            raise
-        return found[0]
 
     async def _load(self) -> Known:
         reads = self._engine.reads()
@@ -79,3 +71,13 @@ class SchemaCache:
         # PocketBase writes the settings as a blob, and encrypted ones as text.
         text = value if value is None or isinstance(value, bytes) else str(value)
         return Known(Schema(collections, self._version), read_settings(text))
+
+
+async def _read_mark(reads: Reads) -> Row | None:
+    try:
+        found = await reads.query(_MARK)
+    except SqlError as error:
+        if "no such table" in error.message:
+            return None
+        raise
+    return found[0]

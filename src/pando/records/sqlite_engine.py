@@ -12,7 +12,8 @@ from typing import Final, cast
 
 from pando import limits
 from pando.errors import SqlError, invariant
-from pando.records.engine import Row, Statement, Value, Written
+from pando.records.engine import Basis, Row, Statement, Value, Written
+from pando.sql import basis as sql_basis
 from pando.sql.service import Call, SqlService
 from pando.sql.streams import Stream
 from pando.store import requests as store
@@ -32,6 +33,7 @@ class SqliteEngine:
         self._database = database
         self._call = Call(database, durability=durability)
         self._position: Bookmark | None = None
+        self._bases = service.bases(database)
 
     @property
     def is_primary(self) -> bool:
@@ -48,11 +50,6 @@ class SqliteEngine:
         return wrote if (wrote.epoch, wrote.txid) > (seen.epoch, seen.txid) else seen
 
     @property
-    def settled(self) -> tuple[int, int] | None:
-        """The (epoch, txid) that reads show now; None while a commit may be becoming visible."""
-        return self._service.settled(self._database)
-
-    @property
     def is_late(self) -> bool:
         """Whether this node has known of newer data for long without showing them."""
         return self._service.late_s(self._database) > LATE_S
@@ -60,6 +57,14 @@ class SqliteEngine:
     def reads(self) -> SqliteEngine:
         """Read what this node shows."""
         return self
+
+    def reading(self) -> SqliteReading:
+        """The same, and remember what was read."""
+        return SqliteReading(self, self._bases.reading())
+
+    def holds(self, basis: Basis) -> bool:
+        """Tell whether what was read then would be read now."""
+        return self._bases.holds(cast("sql_basis.Basis", basis))
 
     async def query(self, sql: str, args: Sequence[Value] = ()) -> list[Row]:
         """Give all rows. Raises SqlError and the errors of the node."""
@@ -97,6 +102,30 @@ class SqliteEngine:
     def _note(self, bookmark: Bookmark | None) -> None:
         if bookmark is not None:
             self._position = bookmark
+
+
+class SqliteReading:
+    """Reads of one answer."""
+
+    __slots__ = ("_engine", "_reading")
+
+    def __init__(self, engine: SqliteEngine, reading: sql_basis.Reading) -> None:
+        self._engine = engine
+        self._reading = reading
+
+    async def query(self, sql: str, args: Sequence[Value] = ()) -> list[Row]:
+        """Give all rows. Raises SqlError and the errors of the node."""
+        rows = await self._engine.query(sql, args)
+        self._reading.note(sql)
+        return rows
+
+    def include(self, basis: Basis | None) -> None:
+        """Something read earlier is part of the answer."""
+        self._reading.include(cast("sql_basis.Basis | None", basis))
+
+    def basis(self) -> Basis | None:
+        """Give what was read so far."""
+        return self._reading.basis()
 
 
 class SqliteTransaction:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from pando.records.engine import Statement, Transaction, Written
+from pando.records.engine import Basis, Row, Statement, Transaction, Value, Written
 from pando.types import Bookmark
 
 
@@ -29,11 +29,6 @@ class TransactionEngine:
         return None
 
     @property
-    def settled(self) -> tuple[int, int] | None:
-        """What it shows is not the database's state yet."""
-        return None
-
-    @property
     def is_late(self) -> bool:
         """Nothing is newer than what it shows."""
         return False
@@ -41,6 +36,14 @@ class TransactionEngine:
     def reads(self) -> Transaction:
         """Read what the transaction shows."""
         return self._transaction
+
+    def reading(self) -> TransactionReading:
+        """The same; what it shows is not the database's state yet, so no answer may be kept."""
+        return TransactionReading(self._transaction)
+
+    def holds(self, _basis: Basis) -> bool:
+        """Nothing that is kept is about this transaction."""
+        return False
 
     async def write(self, statements: Sequence[Statement]) -> list[Written]:
         """Run statements; one that fails raises, and whoever opened the transaction rolls all back."""
@@ -50,3 +53,20 @@ class TransactionEngine:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Give the transaction that is open."""
         yield self._transaction
+
+
+class TransactionReading:
+    """Reads of one answer within a transaction."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    async def query(self, sql: str, args: Sequence[Value] = ()) -> list[Row]:
+        """Give all rows."""
+        return await self._transaction.query(sql, args)
+
+    def include(self, _basis: Basis | None) -> None:
+        """Nothing is remembered."""
+
+    def basis(self) -> None:
+        """Nobody may keep what was read."""

@@ -31,6 +31,7 @@ from pando.errors import (
 from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.answers import encode_answer, encode_failure, encode_stateless
 from pando.sql.batons import Baton
+from pando.sql.basis import Bases
 from pando.sql.freshness import SESSION, Freshness, Level, Seen, Where, decide
 from pando.sql.lateness import Lateness
 from pando.sql.local_reads import LocalReads, only_text
@@ -198,6 +199,10 @@ class SqlService:
         reads = self._pool.ready(database) or await self._pool.open(database)
         return await self._local.read(reads, requests)
 
+    def bases(self, database: str) -> Bases:
+        """Give what tells whether answers from this node's reads of a database are right still."""
+        return Bases(self._pool, self._positions, database)
+
     async def write(self, requests: Sequence[Request], call: Call) -> tuple[list[Result], Bookmark | None]:
         """Run requests on the primary as one command that leaves nothing open. Raises PandoError."""
         return await self._forward(Plan(None, list(requests), closes=True), call, is_read=False)
@@ -224,14 +229,6 @@ class SqlService:
         """Name the newest commit that reads before this moment can have seen; None before the database was opened."""
         reads = self._pool.ready(database)
         return None if reads is None else self._bookmark(database, reads.opened.slot)
-
-    def settled(self, database: str) -> tuple[int, int] | None:
-        """Give the (epoch, txid) that reads show now; None while a commit may be becoming visible."""
-        reads = self._pool.ready(database)
-        if reads is None:
-            return None
-        visible = self._positions.visible(reads.opened.slot)
-        return visible if visible == self._positions.about(reads.opened.slot) else None
 
     def late_s(self, database: str) -> float:
         """Give for how long, at least, this node has known of commits that it does not show (see `lateness`)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from pando.store.protocol import Opened, Ran
@@ -57,6 +57,10 @@ class Positions(Protocol):
 
     def head(self, slot: int) -> tuple[int, int]:
         """Give (txid, wall clock in ms): newest commit that the upstream is known to have, when it last said so."""
+        ...
+
+    def newest(self, slot: int, tables: Iterable[int]) -> int:
+        """Give the TXID of the last commit that may have changed one of these tables, or is about to."""
         ...
 
     def generation(self, slot: int) -> int:

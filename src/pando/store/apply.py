@@ -42,6 +42,8 @@ class Change:
     page_count: int
     pages: Iterable[tuple[Pgno, bytes]]
     entries: int = 1
+    tables: tuple[str, ...] = ()
+    """What it changes; none: any table."""
 
 
 def plan_change(position: Position, page_count: int, page_size: int, entries: Sequence[LogEntry]) -> Change:
@@ -93,6 +95,8 @@ def _merged(position: Position, page_count: int, page_size: int, entries: Sequen
     pages: dict[Pgno, bytes] | None = None
     single: list[tuple[Pgno, bytes]] = []
     taken = 0
+    tables: set[str] = set()
+    is_any = False
     for entry in entries:
         if taken:
             check_follows(at, entry)
@@ -112,6 +116,8 @@ def _merged(position: Position, page_count: int, page_size: int, entries: Sequen
                 pages = {pgno: data for pgno, data in pages.items() if pgno <= header.commit}
             pages.update(file.pages)
         taken += 1
+        tables.update(entry.tables)
+        is_any = is_any or not entry.tables
         at, count, page_size = entry.position, header.commit, header.page_size
         if (len(single) if pages is None else len(pages)) * page_size >= MERGED_PAGES_BYTES:
             break
@@ -122,6 +128,7 @@ def _merged(position: Position, page_count: int, page_size: int, entries: Sequen
         page_count=count,
         pages=single if pages is None else pages.items(),
         entries=taken,
+        tables=() if is_any else tuple(tables),
     )
 
 
@@ -135,6 +142,7 @@ def _streamed(position: Position, page_count: int, page_size: int, entry: LogEnt
         page_size=header.page_size,
         page_count=header.commit,
         pages=_verified_pages(decoder, entry, page_count),
+        tables=entry.tables,
     )
 
 

@@ -6,7 +6,7 @@ not be done here: reading the WAL, touching the log, answering clients (see `pan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import apsw
@@ -15,7 +15,7 @@ from pando import limits
 from pando.clock import Clock
 from pando.errors import PandoError, SqlError, StatementTimeout, StorageError, TransactionBusy
 from pando.store.commands import Command, GroupControl, Outcome, SoloControl, SoloNeeded
-from pando.store.feed import RECORDS_TABLE, ChangeFeed, has_records, too_much
+from pando.store.feed import FEED_TABLE, RECORDS_TABLE, ChangeFeed, has_records, too_much
 from pando.store.requests import Result, StatementResult
 from pando.store.runner import Interrupted, Runner, TransactionLost
 from pando.store.statements import ALL_TABLES, Statements, sqlite_failure
@@ -44,7 +44,8 @@ class ForeignCommits(Exception):
 class Engine:
     """The write connection of one database with what is needed to run commands on it.
 
-    `before_commit` is called right before anything may become visible to readers; `is_behind`, with the write lock held
+    `before_commit` is called right before anything may become visible to readers, with the tables that will have changed
+    (none: any may have); `is_behind`, with the write lock held
     and nothing written yet, tells whether another program has committed since our last transaction; `feed` writes the
     change feed; `statements` are those of the runner. `commits` counts our own commits. `may_need_feed`: there is no
     feed yet, and the tables that one is kept for may be there now.
@@ -53,7 +54,7 @@ class Engine:
     connection: apsw.Connection
     runner: Runner
     clock: Clock
-    before_commit: Callable[[], None]
+    before_commit: Callable[[Iterable[str]], None]
     is_behind: Callable[[], bool]
     feed: ChangeFeed | None = None
     rows_group_max: int = 50_000
@@ -104,7 +105,7 @@ class Engine:
         commits = self.commits
         try:
             if has_records(self.connection):
-                self.before_commit()
+                self.before_commit(())
                 self.feed = ChangeFeed(self.connection, self.clock)
         except apsw.BusyError as error:
             raise WriterBusy from error
@@ -149,11 +150,21 @@ def run_group(engine: Engine, commands: Sequence[Command], budget_s: float) -> l
         if rows > engine.rows_group_max or now > deadline or engine.may_need_feed:
             break
     if has_written:
-        engine.before_commit()
+        engine.before_commit(_changed_tables(engine, commands[: len(outcomes)]))
         _commit_group(engine)
     else:
         engine.roll_back()  # what a command wrote that has to run alone would be a commit of nothing
     return outcomes
+
+
+def _changed_tables(engine: Engine, commands: Sequence[Command]) -> Collection[str]:
+    """Name what a group has changed; none when that may be anything."""
+    tables: set[str] = set().union(*[command.tables for command in commands])
+    if ALL_TABLES[0] in tables:
+        return ()
+    if engine.feed is not None:
+        tables.add(FEED_TABLE)
+    return tables
 
 
 def _run_in_group(engine: Engine, command: Command, deadline: float) -> tuple[Outcome, bool]:
@@ -218,7 +229,7 @@ def run_solo(engine: Engine, command: Command, limit_s: float, *, session_is_ope
         if not session_is_open:
             engine.begin()
             engine.roll_back()
-        engine.before_commit()
+        engine.before_commit(())  # what a transaction will do is not known
         results = engine.runner.run(
             command.run.requests,
             control,

@@ -10,7 +10,7 @@ visible; the caller commits; `advance` captures the new frames into one entry an
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pando.clock import Clock
@@ -68,6 +68,7 @@ class History:
         self.epoch = epoch
         self.had_foreign = False
         """Whether the last `advance` found commits of another program."""
+        slot.table.publish_tables(slot.number, log.last.txid)
         slot.table.publish_about(slot.number, log.last.txid)
         self._publish(log.last)
 
@@ -109,9 +110,11 @@ class History:
         """About how many bytes `advance` will read. Raises StorageError."""
         return self._capture.backlog_bytes()
 
-    def before_commit(self) -> None:
-        """Say that the next commit is about to be visible."""
-        self._slot.table.publish_about(self._slot.number, self._captured.txid + 1)
+    def before_commit(self, tables: Iterable[str]) -> None:
+        """Say that the next commit is about to be visible, and which tables it changes; none: any."""
+        table, number = self._slot.table, self._slot.number
+        table.publish_tables(number, self._captured.txid + 1, tables)
+        table.publish_about(number, self._captured.txid + 1)
 
     def nothing_committed(self) -> None:
         """Take `before_commit` back: the commit failed."""
@@ -132,6 +135,8 @@ class History:
         if taken is not None:
             if isinstance(taken, LogEntry) and self.had_foreign:
                 taken = _with_any_table(taken)
+            if self.had_foreign or isinstance(taken, NewBase):
+                self._slot.table.publish_tables(self._slot.number, taken.position.txid)
             self._unlogged.append(taken)
             self._captured = taken.position
         else:

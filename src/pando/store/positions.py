@@ -3,12 +3,16 @@
 The file (8-byte native integers; it never leaves the machine and is made anew at each start of the store):
 
     header, 64 bytes     magic, number of slots, boot (one more with each start of a store), 5 x zero
-    slot, 64 bytes each  generation, about_txid, visible_txid, epochs, checksum, head_txid, head_wall_ms, zero
+    slot, 1 KiB each     generation, about_txid, visible_txid, epochs, checksum, head_txid, head_wall_ms,
+                         any_txid, 120 x table_txid
 
 Each field is one aligned 8-byte store, so it is never seen half written. `about` is raised before a commit can be seen
 and `visible` after. `epochs` holds the epoch of `about` in its upper half and that of `visible` in its lower one. A new
 history may go on at a lower TXID, so while an epoch changes its half says CHANGING, and a reader takes a TXID only if
 its epoch was the same before and after: it never pairs a TXID with the epoch of another history, in either direction.
+
+`any_txid` is the last commit that may have changed any table, `table_txid` the last that changed a table with this hash
+of its name. Both are raised before `about`, so that an answer made of a few tables stays right until their words move.
 
 Generation 0 means that the slot is free; a reader that knows another generation than the slot's asks again. The file is
 reused in place, since processes that live on have it mapped. Stores become visible in the order in which they are made
@@ -20,15 +24,19 @@ from __future__ import annotations
 
 import mmap
 import os
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from pando.errors import CorruptionError, NotReady, StorageError, invariant
 from pando.types import TXID, Checksum, Epoch, Position
 
-_MAGIC = 0x32534F50_4F444E50  # "PNDOPOS2", to tell a file of another format
-_WORDS = 8
-_SLOT_BYTES = 64
-_GENERATION, _ABOUT, _VISIBLE, _EPOCHS, _CHECKSUM, _HEAD, _HEAD_MS, _ZERO = range(_WORDS)
+_MAGIC = 0x33534F50_4F444E50  # "PNDOPOS3", to tell a file of another format
+_WORDS = 128
+_SLOT_BYTES = _WORDS * 8
+_GENERATION, _ABOUT, _VISIBLE, _EPOCHS, _CHECKSUM, _HEAD, _HEAD_MS, _ANY, _TABLES = range(9)
+_UNKNOWN = (1 << 64) - 1
+"""In `any_txid`: nothing is known of what changed when."""
 _LOW = 0xFFFF_FFFF
 _CHANGING = _LOW
 _READ_TRIES = 1000
@@ -96,8 +104,10 @@ class PositionTable:
         at = self._at(slot)
         words = self._words
         words[at] = 0
+        words[at + _ANY] = _UNKNOWN
         for word in range(1, _WORDS):
-            words[at + word] = 0
+            if word != _ANY:
+                words[at + word] = 0
         words[at] = generation
 
     def renew(self, slot: int, generation: int) -> None:
@@ -107,6 +117,17 @@ class PositionTable:
     def release(self, slot: int) -> None:
         """Give a slot back."""
         self._words[self._at(slot)] = 0
+
+    def publish_tables(self, slot: int, txid: int, tables: Iterable[str] = ()) -> None:
+        """Say before `publish_about` which tables this commit changes; none: any table."""
+        at = (slot + 1) * _WORDS
+        words = self._words
+        is_known = False
+        for table in tables:
+            is_known = True
+            words[at + table_word(table)] = txid
+        if not is_known:
+            words[at + _ANY] = txid
 
     def publish_about(self, slot: int, txid: int, epoch: int | None = None) -> None:
         """This commit may be seen from now on. `epoch` is needed with the first commit of a new one."""
@@ -188,6 +209,17 @@ class PositionTable:
         at = (slot + 1) * _WORDS
         return TXID(self._words[at + _HEAD]), self._words[at + _HEAD_MS]
 
+    def newest(self, slot: int, tables: Iterable[int]) -> int:
+        """Give the last commit that may have changed one of these tables (words of `table_word`)."""
+        at = (slot + 1) * _WORDS
+        words = self._words
+        newest = words[at + _ANY]
+        for word in tables:
+            txid = words[at + word]
+            if txid > newest:
+                newest = txid
+        return newest
+
     def close(self) -> None:
         """Unmap."""
         self._words.release()
@@ -206,6 +238,11 @@ class PositionTable:
     def _at(self, slot: int) -> int:
         invariant(0 <= slot < self.slots, "a slot of the table", slot=slot)
         return (slot + 1) * _WORDS
+
+
+def table_word(name: str) -> int:
+    """Give the word of a slot that tells of a table; tables may share one, then each counts as changed with the other."""
+    return _TABLES + zlib.crc32(name.lower().encode("utf-8", "surrogatepass")) % (_WORDS - _TABLES)
 
 
 def _map_new(path: Path, size: int) -> mmap.mmap:

@@ -463,8 +463,7 @@ class Upstream:
             action.position.checksum,
         )
         installed = await context.applier.ask(request, wire.SnapshotInstalled)
-        if installed.was_replaced:
-            self._catalog.bump(database)
+        self._catalog.bump(database)  # the file may be another one, and what was read of the old bytes must not be kept
         database.state, database.reason = "open", ""
         database.show(
             Position(epoch=Epoch(installed.epoch), txid=TXID(installed.txid), checksum=Checksum(installed.checksum))

@@ -75,8 +75,9 @@ class Publisher:
     table: PositionTable
     slot: int
 
-    def about(self, txid: TXID) -> None:
-        """Say that this commit may be seen from now on."""
+    def about(self, txid: TXID, tables: tuple[str, ...] = ()) -> None:
+        """Say that this commit may be seen from now on, and which tables it changes; none: any."""
+        self.table.publish_tables(self.slot, txid, tables)
         self.table.publish_about(self.slot, txid)
 
     def visible(self, position: Position) -> None:
@@ -182,7 +183,7 @@ class Replica:
         try:
             written = self._write(file, change)
             if self._publisher is not None:
-                self._publisher.about(change.after.txid)
+                self._publisher.about(change.after.txid, change.tables)
             file.commit()
         except BaseException:
             self._take_back(file)

@@ -96,6 +96,8 @@ class StatementInfo:
     """Name and declared type of each result column."""
     tables: tuple[str, ...] = ()
     """Tables that it may write, triggers and foreign key actions included; ALL_TABLES for DDL."""
+    reads: tuple[str, ...] | None = None
+    """Tables and views that it reads, for kind READ; None: that cannot be said."""
     scoped_pragma: str = ""
     """Name of the connection setting that it changes, to be put back after the Run."""
     answer: tuple[tuple[Value, ...], ...] = ()
@@ -345,7 +347,7 @@ class Statements:
         if control is not None:
             return control
         if prepared.is_readonly:
-            return _info(prepared, StatementKind.READ)
+            return _info(prepared, StatementKind.READ, reads=_reads(actions))
         if first_keyword(prepared.text) == "VACUUM":
             return _judge_vacuum(prepared)
         return _info(prepared, StatementKind.WRITE, verb=_verb(actions), tables=_tables(actions))
@@ -471,6 +473,7 @@ def _info(
     begin_mode: BeginMode = BeginMode.DEFERRED,
     savepoint: str = "",
     tables: tuple[str, ...] = (),
+    reads: tuple[str, ...] | None = None,
 ) -> StatementInfo:
     return StatementInfo(
         sql=prepared.text,
@@ -483,6 +486,7 @@ def _info(
         parameters=_parameters(prepared),
         columns=prepared.columns,
         tables=tables,
+        reads=reads,
     )
 
 
@@ -540,3 +544,13 @@ def _tables(actions: list[_Action]) -> tuple[str, ...]:
     if _is_schema_change(actions):
         return ALL_TABLES
     return tuple(dict.fromkeys(action.first for action in actions if action.code in _VERBS and action.first))
+
+
+def _reads(actions: list[_Action]) -> tuple[str, ...] | None:
+    """Name what a statement reads; SQLite's own tables but the schema change without anybody being asked."""
+    names = tuple(dict.fromkeys(action.first or "" for action in actions if action.code == apsw.SQLITE_READ))
+    is_own = any(name.startswith("sqlite_") and name not in _SCHEMA_TABLES for name in names)
+    return None if is_own or "" in names else names
+
+
+_SCHEMA_TABLES = frozenset({"sqlite_master", "sqlite_schema"})

@@ -7,7 +7,7 @@ only when `replicate` is called. Faults are switched on by attributes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -202,6 +202,10 @@ class FakeSqlStore:
         """Give what was said of the primary."""
         return self.heads.get(slot, (self._slot(slot).txid, self.clock.wall_ms()))
 
+    def newest(self, slot: int, _tables: Iterable[int]) -> int:
+        """Give the newest commit, whatever it changed."""
+        return self._slot(slot).txid
+
     def slot_generation(self, slot: int) -> int:
         """Give the number of the slot's file."""
         return self._slot(slot).generation
@@ -215,4 +219,5 @@ class FakePositions:
         self.about = store.about
         self.visible = store.visible
         self.head = store.head
+        self.newest = store.newest
         self.generation = store.slot_generation

@@ -24,7 +24,7 @@ class App:
         return await self.respond(request), Reuse(self.settled, self.expires_ms) if self.is_lasting else None
 
     def is_right_still(self, reuse):
-        return reuse.settled == self.settled and (reuse.expires_ms is None or self.now_ms < reuse.expires_ms)
+        return reuse.basis == self.settled and (reuse.expires_ms is None or self.now_ms < reuse.expires_ms)
 
 
 def asked(respond, method=b"GET", url=URL, headers=(HOST,), body=b""):

@@ -165,7 +165,7 @@ def test_an_engine_in_a_transaction_writes_through_it():
         await engine.write([Statement("two", (2,)), Statement("three")])
         async with engine.transaction() as inner:
             assert inner is transaction
-        assert (engine.is_primary, engine.position, engine.settled) == (True, None, None)
+        assert (engine.is_primary, engine.position, engine.reading().basis()) == (True, None, None)
         return transaction.asked
 
     assert asyncio.run(work()) == ["one", ("two", (2,)), ("three", ())]

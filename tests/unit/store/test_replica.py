@@ -29,6 +29,9 @@ class SeenPositions:
     def __init__(self) -> None:
         self.published: list[tuple[str, int]] = []
 
+    def publish_tables(self, slot: int, txid: int, tables: tuple[str, ...]) -> None:
+        self.published.append(("tables", txid))
+
     def publish_about(self, slot: int, txid: int) -> None:
         self.published.append(("about", txid))
 
@@ -142,7 +145,8 @@ def test_positions_are_announced_before_and_confirmed_after(tmp_path: Path) -> N
         positions.published.clear()
         replica.apply_next(one, one.last.txid)
         assert [said for said in positions.published if said[0] == "visible"][-1] == ("visible", txid)
-        assert positions.published.index(("about", txid)) < positions.published.index(("visible", txid))
+        said = [positions.published.index((what, txid)) for what in ("tables", "about", "visible")]
+        assert said == sorted(said)
     replica.close()
 
 

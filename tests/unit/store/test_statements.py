@@ -335,3 +335,31 @@ def test_alter_table_may_look_through_the_temporary_schema(
     assert info.kind is StatementKind.WRITE
     assert info.tables == ALL_TABLES
     connection.execute(info.sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("select 1", set()),
+        ("select a from t", {"t"}),
+        ("select count(*) from t", {"t"}),
+        ("select 1 where exists (select 1 from p)", {"p"}),
+        ("select t.a, (select max(x) from log) from t join ch on ch.id = t.a", {"t", "log", "ch"}),
+        ("with q as (select id from p) select * from q", {"p"}),
+        ("select b from v", {"v", "t"}),
+        ("select body from f where f match 'x'", {"f"}),
+        ("select value from json_each('[1]')", set()),
+        ("select name from sqlite_schema", {"sqlite_master"}),
+        ("select * from p union select id from ch", {"p", "ch"}),
+    ],
+)
+def test_what_a_statement_reads(statements, sql, expected):
+    reads = statements.get(sql).reads
+    assert expected <= set(reads)
+    assert set(reads) - expected <= {"json_each", "q", "f", ""}
+
+
+@pytest.mark.parametrize("sql", ["select * from sqlite_sequence", "explain select * from t", "insert into log values(1)"])
+def test_of_some_statements_it_is_not_known_what_they_read(connection, sql):
+    connection.execute("create table counted(id integer primary key autoincrement)")
+    assert Statements(connection).get(sql).reads is None

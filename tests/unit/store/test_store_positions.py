@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pando.errors import CorruptionError, InvariantError, NotReady, StorageError
-from pando.store.positions import EPOCH_MAX, PositionTable
+from pando.store.positions import EPOCH_MAX, PositionTable, table_word
 from pando.types import Position
 
 MARK = 1 << 63
@@ -38,6 +38,31 @@ def test_slots_are_apart(table):
         assert table.position(slot) == Position(epoch=1, txid=slot + 1, checksum=MARK | slot)
         assert table.head(slot) == (slot + 5, 1_700_000_000_000 + slot)
     assert table.generation(2) == 0
+
+
+def test_tables_tell_which_commit_changed_them_last(table):
+    posts, users = {table_word("posts")}, {table_word("users")}
+    table.claim(0, 1)
+    assert table.newest(0, posts) > 1 << 62, "nothing is known yet"
+    table.publish_tables(0, 5)
+    assert [table.newest(0, words) for words in (posts, users, ())] == [5, 5, 5]
+    table.publish_tables(0, 6, ["Posts"])
+    assert [table.newest(0, words) for words in (posts, users, posts | users, ())] == [6, 5, 6, 5]
+    table.publish_tables(0, 7)
+    table.publish_tables(0, 8, ["users"])
+    assert [table.newest(0, words) for words in (posts, users, ())] == [7, 8, 7]
+    table.claim(1, 2)
+    table.publish_tables(1, 3)
+    assert (table.newest(1, posts), table.newest(0, posts)) == (3, 7)
+    table.claim(0, 3)
+    assert table.newest(0, posts) > 1 << 62
+
+
+def test_every_table_has_a_word_of_its_slot(table):
+    names = [f"table{number}" for number in range(2000)]
+    words = {table_word(name) for name in names}
+    assert len(words) == 120 and min(words) == 8 and max(words) == 127
+    assert table_word("\udc80") in range(8, 128)
 
 
 def test_about_runs_ahead_of_visible(table):

@@ -1,8 +1,11 @@
 import asyncio
 
+import apsw
 import pytest
 from store_kit import Node, check_copy, image_of, opened_primary, run, sql, transaction
 
+from pando.store.feed import FEED_TABLE
+from pando.store.positions import table_word
 from pando.store.protocol import Ran
 
 
@@ -21,6 +24,39 @@ def test_commands_of_one_turn_share_a_commit(node):
             assert len({answer.txid for answer in answers}) == 1
             assert [type(answer.results[0]).__name__ for answer in answers] == ["StatementResult"] * 5 + ["Failure"] * 5
             assert await db.rows("SELECT k FROM t") == [(n,) for n in range(5)]
+
+    run(scenario())
+
+
+def test_each_commit_says_before_it_is_visible_which_tables_it_changes(node):
+    async def scenario():
+        async with opened_primary(node, feed=True) as db:
+            await db.ask(sql("CREATE TABLE a (id INTEGER PRIMARY KEY)"))
+            await db.ask(sql("CREATE TABLE b (id INTEGER PRIMARY KEY, a REFERENCES a ON DELETE CASCADE)"))
+            await db.ask(sql("CREATE TABLE c (v)"))
+            await db.ask(sql("CREATE TRIGGER after_b AFTER DELETE ON b BEGIN INSERT INTO c VALUES (old.id); END"))
+
+            def newest(*tables):
+                return node.positions.newest(0, [table_word(name) for name in tables])
+
+            async def ask(*requests, **options):
+                return (await db.ask(*requests, **options)).txid
+
+            made = newest()
+            assert made == db.database.position.txid, "a change of the schema may concern any table"
+            first = await ask(sql("INSERT INTO a VALUES (1), (2)"))
+            second = await ask(sql("INSERT INTO b VALUES (1, 1)"))
+            assert [newest("a"), newest("b"), newest("c"), newest()] == [first, second, made, made]
+            assert newest(FEED_TABLE) == second
+            third = await ask(sql("DELETE FROM a WHERE id = 1"))
+            assert [newest("a"), newest("b"), newest("c"), newest()] == [third, third, third, made]
+            fourth = await ask(transaction("INSERT INTO c VALUES (4)"))
+            assert newest("c") == fourth
+            other = apsw.Connection(db.database.path)
+            other.execute("INSERT INTO c VALUES (5)")
+            other.close()
+            sixth = await ask(sql("INSERT INTO a VALUES (6)"))
+            assert newest("c") >= sixth - 1, "what another program changed is not known"
 
     run(scenario())
 
