@@ -56,6 +56,15 @@ class Told:
         return cls(action, line["table"], row["id"], int(row["n"]), row["owner"], row["kind"])
 
 
+async def wait_to_the_end(tries):
+    """Read at one node after another, as long as theirs are lost; the test has the deadline."""
+    for work in tries:
+        with suppress(*AWAY):
+            if await work:
+                return
+        await asyncio.sleep(PAUSE_S)
+
+
 class Http:
     """Requests as JSON; raises one of AWAY when there is no whole answer."""
 
@@ -98,8 +107,14 @@ class Writer:
     async def run(self, total, done):
         """Go on until all writers together have `total` acknowledged writes."""
         while done[0] < total:
-            if await self._write():
-                done[0] += 1
+            await self.wait_for_a_write()
+            done[0] += 1
+
+    async def wait_for_a_write(self):
+        """Write until something was acknowledged."""
+        while not await self._write():
+            self.failed += 1
+            await asyncio.sleep(PAUSE_S)
 
     async def _write(self):
         told = self._next()
@@ -119,8 +134,6 @@ class Writer:
             status = 0
         if status not in (200, 204):
             assert status == 0 or status >= 500 or (known is None and status == 400), (status, told)
-            self.failed += 1
-            await asyncio.sleep(PAUSE_S)
             return False
         self.acknowledged.append(told)
         if told.action != "delete":
@@ -160,11 +173,8 @@ class Subscriber:
 
     async def run(self):
         """Read until the record that ends the test has been heard of."""
-        for url, other in itertools.cycle(zip(self.urls, self.urls[1:] + self.urls[:1], strict=True)):
-            with suppress(*AWAY):
-                if await self._listen(url, other):
-                    return
-            await asyncio.sleep(PAUSE_S)
+        pairs = zip(self.urls, self.urls[1:] + self.urls[:1], strict=True)
+        await wait_to_the_end(self._listen(url, other) for url, other in itertools.cycle(pairs))
 
     async def _listen(self, url, other):
         headers = {"Last-Event-ID": self.last_id} if self.places and self.last_id else {}
@@ -253,16 +263,13 @@ class FeedReader:
 
     async def run(self):
         """Read until the record that ends the test."""
-        for url in itertools.cycle(self.urls):
-            with suppress(*AWAY):
-                if await self._read(f"{url}/api/changes?since={self.cursor}"):
-                    return
-            await asyncio.sleep(PAUSE_S)
+        await wait_to_the_end(self._read(url) for url in itertools.cycle(self.urls))
 
     async def _read(self, url):
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
         headers = {"Authorization": self.token}
-        async with self.http.session.get(url, headers=headers, timeout=timeout) as answer:
+        path = f"{url}/api/changes?since={self.cursor}"
+        async with self.http.session.get(path, headers=headers, timeout=timeout) as answer:
             assert answer.status == 200 or answer.status >= 500, (answer.status, await answer.read())
             while answer.status == 200 and (line := await answer.content.readline()):
                 if not line.endswith(b"\n"):
