@@ -16,6 +16,7 @@ from pando.api.records_http import ApiRequest, envelope, is_untold, read_request
 from pando.errors import InternalError, OutcomeUnknown, PandoError, PrimaryUnavailable
 from pando.log import EventLog
 from pando.records.desk import Asking, Desk
+from pando.records.engine import Basis
 from pando.records.problems import not_found
 
 Route = Callable[[Desk, Asking, ApiRequest], Awaitable[Response]]
@@ -25,9 +26,9 @@ Forward = Callable[[ApiRequest], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """While the database shows this commit and the token holds, the same request has the same answer."""
+    """While what was read holds, and the token that was shown, the same request has the same answer."""
 
-    settled: tuple[int, int]
+    basis: Basis
     expires_ms: int | None
 
 
@@ -58,7 +59,6 @@ class RecordsApp:
 
     async def respond_for(self, request: Request) -> tuple[Response, Reuse | None]:
         """The same; with it how long the answer stays right, if it is one of records that can be given again."""
-        settled = self._desk.engine.settled
         try:
             response, asking = await self._answer(request)
         except PandoError as error:
@@ -66,14 +66,15 @@ class RecordsApp:
                 scope = request.scope
                 self._log.emit("request.failed", method=scope["method"], path=scope["path"], error=repr(error))
             return envelope(error), None
-        if asking is None or asking.notes.is_volatile or settled is None or self._desk.engine.settled != settled:
+        if asking is None or asking.notes.is_volatile or asking.notes.reading is None:
             return response, None
-        return response, Reuse(settled, asking.notes.expires_ms)
+        basis = asking.notes.reading.basis()
+        return response, None if basis is None else Reuse(basis, asking.notes.expires_ms)
 
     def is_right_still(self, reuse: Reuse) -> bool:
         """Tell whether nothing that an answer was made of has changed."""
         engine = self._desk.engine
-        if engine.settled != reuse.settled or (not engine.is_primary and engine.is_late):
+        if not engine.holds(reuse.basis) or (not engine.is_primary and engine.is_late):
             return False
         return reuse.expires_ms is None or self._desk.clock.wall_ms() < reuse.expires_ms
 

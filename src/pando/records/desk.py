@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random  # noqa: TID251 - only the type; the generator is passed in
-from typing import Any
+from typing import Any, Final
 
 from pando.clock import Clock
 from pando.errors import NotReady
 from pando.records.auth.passwords import PasswordWorker
 from pando.records.auth.tokens import TokenKind, VerifiedTokens, options_of
 from pando.records.collections.sql_tokens import quote
-from pando.records.engine import Engine, Reads, Row, Value
+from pando.records.engine import Basis, Engine, Reading, Reads, Row, Value
 from pando.records.files.cabinet import Cabinet
 from pando.records.filter import Compiler, Question, RequestInfo
 from pando.records.model import SUPERUSERS_ID, Collection, CollectionType, Schema
@@ -24,6 +24,9 @@ from pando.records.problems import not_found
 from pando.records.record import GUEST, Record, Viewer, from_row
 from pando.records.schema_cache import Known, SchemaCache
 from pando.records.setup import ensure
+
+SIGNED_IN_MAX: Final = 2000
+"""Records of signed-in callers that a process remembers; when there are more, all are forgotten."""
 
 
 @dataclass(slots=True)
@@ -34,6 +37,10 @@ class Notes:
     """Whether clock or chance had a say in the answer."""
     expires_ms: int | None = None
     """When the token that was shown ends; None: none was."""
+    engine: Engine | None = None
+    """Whose reads are remembered: not those of a transaction that a part of the request runs in."""
+    reading: Reading | None = None
+    """What was read; None: that is of no interest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +94,7 @@ class Desk:
     cache: SchemaCache = field(init=False)
     _compiler: Compiler | None = field(default=None, init=False)
     _compiler_version: int = field(default=-1, init=False)
+    _signed_in: dict[tuple[int, str, str], tuple[Record, Basis]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Make the cache of the schema."""
@@ -121,16 +129,21 @@ class Desk:
         compiled = self.compiler(asking.schema).select(question)
         if compiled.is_volatile:
             asking.notes.is_volatile = True
-        rows = await (reads or self.engine.reads()).query(compiled.sql, compiled.args)
+        if reads is None:
+            notes = asking.notes
+            reads = notes.reading if notes.reading is not None and notes.engine is self.engine else self.engine.reads()
+        rows = await reads.query(compiled.sql, compiled.args)
         return compiled.columns, rows
 
     async def asking(
         self, authorization: str, *, method: str, query: Mapping[str, str], headers: Mapping[str, str]
     ) -> Asking:
         """Find out who asks; whoever cannot prove it is a guest. Raises NotReady, PandoError."""
+        reading = self.engine.reading()
         known = await self.known()
+        reading.include(self.cache.basis)
         now_ms = self.clock.wall_ms()
-        notes = Notes()
+        notes = Notes(engine=self.engine, reading=reading)
         auth = None
         if authorization:
             auth = await self.signed_in(known.schema, authorization, TokenKind.AUTH, now_ms, notes)
@@ -149,7 +162,9 @@ class Desk:
         collection = schema.find(claims.collection_id)
         if collection is None or collection.auth is None or collection.id != claims.collection_id:
             return None
-        record = await find_by_id(self.engine.reads(), collection, claims.id)
+        record, basis = await self._who(schema, collection, claims.id)
+        if notes is not None and notes.reading is not None:
+            notes.reading.include(basis)
         if record is None:
             return None
         secret = options_of(kind, collection.auth).secret
@@ -159,6 +174,21 @@ class Desk:
         if notes is not None:
             notes.expires_ms = claims.exp * 1000
         return record
+
+    async def _who(self, schema: Schema, collection: Collection, id: str) -> tuple[Record | None, Basis | None]:
+        """Give a record that signs in, and what that is based on; from memory while nothing changed."""
+        key = (schema.version, collection.id, id)
+        kept = self._signed_in.get(key)
+        if kept is not None and self.engine.holds(kept[1]):
+            return kept
+        reading = self.engine.reading()
+        record = await find_by_id(reading, collection, id)
+        basis = reading.basis()
+        if record is not None and basis is not None:
+            if len(self._signed_in) >= SIGNED_IN_MAX:
+                self._signed_in.clear()
+            self._signed_in[key] = record, basis
+        return record, basis
 
 
 def is_superusers(collection: Collection) -> bool:

@@ -111,7 +111,7 @@ def test_a_client_that_goes_within_its_body_is_no_failure():
 
     async def run():
         async with Primary() as primary:
-            desk = SimpleNamespace(engine=SimpleNamespace(is_primary=False, settled=None))
+            desk = SimpleNamespace(engine=SimpleNamespace(is_primary=False))
             key = "POST collections/*/records"
             router = Router({key: None}, writes=frozenset({key}))
             log = SimpleNamespace(emit=lambda name, **facts: lines.append((name, facts)))
@@ -136,7 +136,7 @@ class LateNode:
     """A replica's application that answers reads with `here`; `late` says whether it shows what it knows of."""
 
     def __init__(self, late, primary_url):
-        self.engine = SimpleNamespace(is_primary=False, is_late=late, settled=(1, 1), position=None)
+        self.engine = SimpleNamespace(is_primary=False, is_late=late, position=None, holds=lambda basis: basis == 1)
         self.app = RecordsApp(
             SimpleNamespace(engine=self.engine, asking=self.asking),
             Router({"GET collections/*/records": self.here, "GET health": self.here}, writes=frozenset()),
@@ -145,7 +145,9 @@ class LateNode:
         )
 
     async def asking(self, *_, **__):
-        return SimpleNamespace(notes=SimpleNamespace(is_volatile=False, expires_ms=None))
+        return SimpleNamespace(
+            notes=SimpleNamespace(is_volatile=False, expires_ms=None, reading=SimpleNamespace(basis=lambda: 1))
+        )
 
     async def here(self, *_):
         return Response(200, [], b"here")
