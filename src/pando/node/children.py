@@ -56,10 +56,15 @@ class Child:
     run: Callable[[Runtime], None]
 
 
-def node_children(_runtime: Runtime, web_count: int) -> list[Child]:
+def node_children(runtime: Runtime, web_count: int) -> list[Child]:
     """Give the processes of a node."""
     webs = [Child(f"web-{index}", _web_runner(index, web_count)) for index in range(web_count)]
-    return [Child("store", store_main), Child("applier", applier_main), *webs]
+    return [*store_children(runtime, web_count), *webs]
+
+
+def store_children(_runtime: Runtime, _web_count: int) -> list[Child]:
+    """Give the processes of a node that answers no requests itself."""
+    return [Child("store", store_main), Child("applier", applier_main)]
 
 
 def _web_runner(index: int, count: int) -> Callable[[Runtime], None]:

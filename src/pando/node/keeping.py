@@ -77,6 +77,7 @@ class LinkKeeper:
         self._ended = asyncio.Event()
         self._quiet_tries = quiet_tries
         self._failures = 0
+        self._is_closing = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -89,6 +90,7 @@ class LinkKeeper:
 
     async def close(self) -> None:
         """Stop, and close the link."""
+        self._is_closing = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -129,7 +131,8 @@ class LinkKeeper:
             if self.current is asked:
                 self.current = None
             self.reason = f"the link to {name} ended ({end})"
-            self._log.emit("link.closed", kind=self._kind, node=peer.node, url=self.url, reason=str(end))
+            if not self._is_closing:
+                self._log.emit("link.closed", kind=self._kind, node=peer.node, url=self.url, reason=str(end))
             self._ended.set()
             self._on_change()
 

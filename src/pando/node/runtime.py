@@ -43,6 +43,11 @@ class Runtime:
         return self.sockets / f"web-{index}.sock"
 
     @property
+    def owners_socket(self) -> Path:
+        """Where the supervisor takes connections of processes that want the node to run."""
+        return self.sockets / "owners.sock"
+
+    @property
     def processes_file(self) -> Path:
         """Process ids by role, written by the supervisor."""
         return self.layout.own / "processes.json"

@@ -28,6 +28,7 @@ from pando.clock import Clock, SystemClock, sleep_blocking
 from pando.errors import InvalidSetting, NotReady, PandoError, StorageError
 from pando.log import EventLog
 from pando.node.children import PRELOADED, Child, node_children
+from pando.node.owners import NodeFacts, Owners
 from pando.node.restarts import Restarts
 from pando.node.runtime import Runtime, sockets_directory
 from pando.node.secret import read_or_create_secret
@@ -52,8 +53,19 @@ _STOPPING: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 MakeChildren = Callable[[Runtime, int], list[Child]]
 
 
-def run(settings: Settings, *, make_children: MakeChildren = node_children, clock: Clock | None = None) -> int:
-    """Run a node until told to stop; gives the exit status. Raises PandoError when it cannot start."""
+def run(
+    settings: Settings,
+    *,
+    make_children: MakeChildren = node_children,
+    clock: Clock | None = None,
+    owner: socket.socket | None = None,
+    has_port: bool = True,
+) -> int:
+    """Run a node until told to stop; gives the exit status. Raises PandoError when it cannot start.
+
+    `owner`: the connection of a process that the node is started for; without owners it then stops. `has_port`: whether
+    anybody is to listen at the address.
+    """
     used_clock = clock or SystemClock()
     layout = Layout(settings.dir)
     try:
@@ -64,12 +76,18 @@ def run(settings: Settings, *, make_children: MakeChildren = node_children, cloc
     _acquire(lock, used_clock)
     try:
         secret = read_or_create_secret(settings.dir, settings.secret)
-        require_port(settings.http, used_clock)
+        if has_port:
+            require_port(settings.http, used_clock)
         alive_read, alive_write = os.pipe()
         runtime = Runtime(
             settings=settings, secret=secret, sockets=sockets_directory(settings.dir), alive_fd=alive_read
         )
-        return Supervisor(runtime, alive_write, make_children, used_clock).run()
+        facts = NodeFacts(pid=os.getpid(), url=settings.own_url if has_port else "", is_owned=owner is not None)
+        owners = Owners(runtime.owners_socket, facts, first=owner)
+        try:
+            return Supervisor(runtime, alive_write, make_children, used_clock, owners).run()
+        finally:
+            owners.close()
     finally:
         lock.release()
 
@@ -117,9 +135,13 @@ class _Running:
 class Supervisor:
     """Keeps the children of one node alive."""
 
-    def __init__(self, runtime: Runtime, alive_write: int, make_children: MakeChildren, clock: Clock) -> None:
+    def __init__(
+        self, runtime: Runtime, alive_write: int, make_children: MakeChildren, clock: Clock, owners: Owners
+    ) -> None:
         """`alive_write`: write end of the pipe whose read end the children watch."""
         settings = runtime.settings
+        self._owners = owners
+        self._leaving: list[socket.socket] = []
         self._runtime = runtime
         self._settings = settings
         self._clock = clock
@@ -128,7 +150,7 @@ class Supervisor:
         self._children = [_Running(child) for child in make_children(runtime, settings.web or cores())]
         self._stop_reason = ""
         self._began_at = clock.monotonic()
-        self._is_announced = False
+        self._is_announced = not any(running.child.name.startswith("web") for running in self._children)
 
     def run(self) -> int:
         """Start everything, watch until told to stop, end everything; gives the exit status."""
@@ -156,12 +178,15 @@ class Supervisor:
 
     def _watch(self, wakeup: socket.socket) -> None:
         parent = _parent_descriptor()
-        watched: list[int | socket.socket] = [wakeup] if parent is None else [wakeup, parent]
+        always: list[int | socket.socket] = [wakeup] if parent is None else [wakeup, parent]
         while not self._stop_reason:
             self._start_due()
-            readable, _, _ = select.select(watched, [], [], self._pause_s())
+            readable, _, _ = select.select([*always, *self._owners.watched], [], [], self._pause_s())
             if parent is not None and parent in readable:
                 self._stop_reason = "the process that started this node is gone"
+            self._leaving += self._owners.look(readable)  # kept open until this process ends, for who waits for that
+            if self._owners.is_abandoned:
+                self._stop_reason = "no process uses this node any more"
             if wakeup in readable:
                 self._take_signals(wakeup.recv(4096))
             self._reap()
@@ -238,6 +263,7 @@ class Supervisor:
         status = 1
         try:
             os.close(self._alive_write)
+            self._owners.forget()
             os.setpgid(0, 0)  # a terminal's Ctrl-C is for the supervisor, which then stops the others in order
             signal.set_wakeup_fd(-1)
             for number in _SIGNALS:

@@ -1,0 +1,216 @@
+"""`Pando(dir)`: a node for a program of one's own, its collections, and its API as an ASGI application.
+
+Making one does nothing; the node is found or started at the first use. Each event loop has a site of its own, so an
+object may be used from several, and after a fork. Not here: the node itself (`attaching`), calls (`calling`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import weakref
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pando.embedded.attaching import Attachment, NodeOptions
+from pando.embedded.calling import SUPERUSER, Asked, Who, call
+from pando.embedded.collections import Collection
+from pando.embedded.mounting import Mounted
+from pando.embedded.records import Record, Rows, Value, rows_of
+from pando.embedded.sites import Running, open_site
+from pando.errors import InvalidRequest, PandoError, SqlError
+from pando.log import EventLog
+from pando.node.embedded import OURS
+from pando.node.runtime import Runtime, sockets_directory
+from pando.node.secret import read_or_create_secret
+from pando.settings import Settings, load_settings
+from pando.sql.service import Call
+from pando.store import requests as store
+from pando.types import DEFAULT_DATABASE
+
+CALLER: Final = b"a program"
+"""Who writes by SQL here, so that its reads on this node see what it wrote."""
+LOG_LEVEL: Final = "warning"
+"""What a node says on a program's standard error, unless told otherwise."""
+
+
+class Caller:
+    """What may be called in somebody's name."""
+
+    def __init__(self, app: Pando, who: Who) -> None:
+        self._app = app
+        self._who = who
+
+    def collection(self, name: str) -> Collection:
+        """Give the records of a collection, by name or id."""
+        return Collection(name, self.request)
+
+    async def request(self, asked: Asked) -> Any:  # noqa: ANN401 - JSON
+        """Ask for any route of the API; gives JSON. Raises ApiError and the errors of the node."""
+        return await call((await self._app.running()).open, self._who, asked)
+
+    async def send(self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:  # noqa: ANN401 - JSON
+        """Ask for any route of the API, such as `send("GET", "/api/collections")`; gives JSON. Raises ApiError."""
+        segments = tuple(path.removeprefix("/").removeprefix("api/").split("/"))
+        return await self.request(Asked(method=method, segments=segments, query=query, body=body))
+
+
+class Pando(Caller):
+    """A node in this program. Calls of its own have all rights; `as_user` gives those of somebody."""
+
+    def __init__(self, directory: str | os.PathLike[str] = "pando_data", **settings: object) -> None:
+        """`settings` are those of docs/settings.md; with `http` the node listens there with its own web processes.
+
+        Raises InvalidSetting.
+        """
+        super().__init__(self, SUPERUSER)
+        given = {name: value for name, value in settings.items() if value is not None}
+        given.setdefault("log_level", os.environ.get("PANDO_LOG_LEVEL") or LOG_LEVEL)
+        path = Path(directory).absolute()
+        environ = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
+        self.settings: Settings = load_settings(flags={**given, "dir": path}, environ=environ)
+        secret = str(given.pop("secret", ""))
+        options = NodeOptions(
+            directory=path,
+            flags={name: _plain(value) for name, value in given.items()},
+            secret=secret,
+            has_port="http" in given or bool(environ.get("PANDO_HTTP")),
+        )
+        self._log = EventLog("program", level=self.settings.log_level, form=self.settings.log_format)
+        self._attachment = Attachment(options, self._log)
+        self._sites: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[Running]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._users = 0
+        self._pid = os.getpid()
+        self.asgi = Mounted(self)
+
+    # -- life --
+
+    async def start(self) -> None:
+        """Find or start the node, and wait until it serves; calls do that by themselves. Raises PandoError."""
+        await self.running()
+
+    async def stop(self) -> None:
+        """End what this event loop has; the node stops when no process uses it any more."""
+        self._look_for_fork()
+        opening = self._sites.pop(asyncio.get_running_loop(), None)
+        if opening is not None:
+            with contextlib.suppress(PandoError, asyncio.CancelledError):
+                await (await opening).ending.aclose()
+        if not self._sites:
+            await asyncio.to_thread(self._attachment.detach)
+
+    async def __aenter__(self) -> Pando:
+        """Start."""
+        await self.start()
+        self._users += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop, unless another context of this program is open."""
+        self._users -= 1
+        if not self._users:
+            await self.stop()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """Be the `lifespan` of a Starlette or FastAPI application."""
+        async with self:
+            yield
+
+    async def running(self) -> Running:
+        """Give the site of this event loop, opened if need be. Raises PandoError."""
+        self._look_for_fork()
+        loop = asyncio.get_running_loop()
+        opening = self._sites.get(loop)
+        if opening is None:
+            opening = self._sites[loop] = loop.create_task(self._open())
+        try:
+            return await asyncio.shield(opening)
+        except BaseException:
+            if opening.done() and (opening.cancelled() or opening.exception()) and self._sites.get(loop) is opening:
+                del self._sites[loop]
+            raise
+
+    async def _open(self) -> Running:
+        await asyncio.to_thread(self._attachment.attach)
+        runtime = Runtime(
+            settings=self.settings,
+            secret=read_or_create_secret(self.settings.dir, self.settings.secret),
+            sockets=sockets_directory(self.settings.dir),
+            alive_fd=-1,
+        )
+        return await open_site(self._attachment, runtime, self._log)
+
+    def _look_for_fork(self) -> None:
+        """What the parent opened is the parent's."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._sites = weakref.WeakKeyDictionary()
+            self._users = 0
+
+    # -- what it is for --
+
+    def as_user(self, user: str | Record) -> Caller:
+        """Give calls in somebody's name, with all rules applied: of a token, or of a record of an auth collection."""
+        if isinstance(user, str):
+            return Caller(self, Who(token=user))
+        try:
+            return Caller(self, Who(record=(user["collectionId"], user["id"])))
+        except KeyError:
+            raise InvalidRequest("this is no whole record: it has no id and collectionId") from None
+
+    def as_guest(self) -> Caller:
+        """Give calls of somebody who is not signed in."""
+        return Caller(self, Who())
+
+    async def sql(self, sql: str, *args: Value, database: str = DEFAULT_DATABASE) -> Rows:
+        """Run one statement: a read on this node, anything else on the primary. Raises SqlError."""
+        return (await self.sql_batch([(sql, args)], database=database))[0]
+
+    async def sql_batch(
+        self, statements: Sequence[tuple[str, Sequence[Value]]], *, database: str = DEFAULT_DATABASE
+    ) -> list[Rows]:
+        """Run statements, all or none of them. Raises SqlError of the first that fails."""
+        service = (await self.running()).open.service
+        made = [store.Statement(sql, tuple(args)) for sql, args in statements]
+        request: store.Request = store.Execute(made[0]) if len(made) == 1 else _atomic(made)
+        stream = service.attach(database)
+        try:
+            result, _ = await service.run_attached_at(stream, request, Call(database, caller=CALLER))
+        finally:
+            service.detach(stream)
+        if isinstance(result, store.Failure):
+            raise _sql_error(result)
+        if isinstance(result, store.StatementResult):
+            return [rows_of(result)]
+        assert isinstance(result, store.BatchResult)
+        failed = next((error for error in result.errors if error is not None), None)
+        if failed is not None:
+            raise _sql_error(failed)
+        return [rows_of(each) for each in result.results[1 : len(made) + 1] if each is not None]
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def _sql_error(failure: store.Failure) -> SqlError:
+    return SqlError(failure.message, code=failure.code, extended_code=failure.extended_code)
+
+
+def _atomic(statements: Sequence[store.Statement]) -> store.Batch:
+    """BEGIN, each statement if the one before it succeeded, COMMIT; ROLLBACK if that was not reached."""
+    steps = [store.Step(store.Statement("BEGIN IMMEDIATE", want_rows=False))]
+    steps += [store.Step(each, store.StepOk(number)) for number, each in enumerate(statements)]
+    steps.append(store.Step(store.Statement("COMMIT", want_rows=False), store.StepOk(len(statements))))
+    unfinished = store.And((store.StepOk(0), store.Not(store.StepOk(len(statements) + 1))))
+    steps.append(store.Step(store.Statement("ROLLBACK", want_rows=False), unfinished))
+    return store.Batch(tuple(steps))

@@ -1,0 +1,170 @@
+"""`Pando` in this process: collections, errors, users, SQL and the ASGI application, on a real node."""
+
+import asyncio
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+from cluster_kit import free_base_port
+
+import pando
+from pando import ApiError, Pando, SqlError
+from pando.embedded.application import Caller
+
+pytestmark = pytest.mark.slow
+
+FIELDS = [
+    {"name": "title", "type": "text", "required": True},
+    {"name": "views", "type": "number"},
+    {"name": "files", "type": "file", "maxSelect": 5},
+]
+OPEN = {"listRule": "views < 100", "viewRule": "", "createRule": "@request.auth.id != ''"}
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """An application with a node that listens, and what runs coroutines in one loop."""
+    port = free_base_port(1)
+    app = Pando(tmp_path_factory.mktemp("embedded") / "data", http=f"127.0.0.1:{port}", web=1)
+    with asyncio.Runner() as runner:
+        runner.run(app.start())
+        runner.run(app.send("POST", "/api/collections", body={"name": "posts", "fields": FIELDS, **OPEN}))
+        yield Node(app, runner, f"http://127.0.0.1:{port}")
+        runner.run(app.stop())
+
+
+class Node:
+    def __init__(self, app, runner, url):
+        self.app, self.run, self.url = app, runner.run, url
+        self.posts = app.collection("posts")
+
+    def over_http(self, path):
+        with urllib.request.urlopen(self.url + path, timeout=20) as answer:
+            return json.loads(answer.read())
+
+
+def test_records_from_code_and_over_http_are_the_same(node):
+    made = node.run(node.posts.create({"title": "one", "views": 1}))
+    assert made.title == "one" and isinstance(made, pando.Record)
+    assert node.over_http(f"/api/collections/posts/records/{made.id}") == made == node.run(node.posts.view(made.id))
+    changed = node.run(node.posts.update(made.id, {"views+": 2}))
+    assert changed.views == 3
+    node.run(node.posts.delete(made.id))
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        node.over_http(f"/api/collections/posts/records/{made.id}")
+    with pytest.raises(ApiError) as refused:
+        node.run(node.posts.view(made.id))
+    assert refused.value.status == 404
+
+
+def test_lists(node):
+    for number in range(5):
+        node.run(node.posts.create({"title": f"list {number}", "views": number}))
+    mine = "title ~ 'list '"
+    page = node.run(node.posts.list(1, 2, filter=mine, sort="-views", fields="title"))
+    assert list(page) == [{"title": "list 4"}, {"title": "list 3"}]
+    assert (page.page, page.per_page, page.total_items, page.total_pages) == (1, 2, 5, 3)
+    assert node.run(node.posts.list(filter=mine, skip_total=True)).total_items == -1
+    assert [each.views for each in node.run(node.posts.full_list(filter=mine, sort="views", batch=2))] == [*range(5)]
+    assert node.run(node.posts.first(f"{mine} && views > 2", sort="views")).views == 3
+    with pytest.raises(ApiError) as refused:
+        node.run(node.posts.first("title = 'nobody'"))
+    assert refused.value.status == 404
+    with pytest.raises(ApiError) as refused:
+        node.run(node.posts.list(filter="nothing = 1"))
+    assert refused.value.status == 400
+
+
+def test_what_is_wrong_is_told_by_field(node):
+    with pytest.raises(ApiError) as refused:
+        node.run(node.posts.create({"title": "", "views": "many"}))
+    assert refused.value.status == 400
+    assert refused.value.data["title"].code == "validation_required"
+
+
+def test_files(node, tmp_path):
+    path = tmp_path / "b.txt"
+    path.write_bytes(b"from a path")
+    made = node.run(node.posts.create({"title": "files"}, files={"files": [("a.txt", b"from memory"), path]}))
+    contents = set()
+    for name in made.files:
+        with urllib.request.urlopen(f"{node.url}/api/files/posts/{made.id}/{name}", timeout=20) as answer:
+            contents.add(answer.read())
+    assert contents == {b"from memory", b"from a path"}
+    changed = node.run(node.posts.update(made.id, {"files-": made.files[0]}, files={"files+": ("c.txt", b"more")}))
+    assert len(changed.files) == 2 and made.files[0] not in changed.files
+
+
+def test_rules_apply_to_users_and_guests_only(node):
+    node.run(node.posts.create({"title": "popular", "views": 500}))
+    user = {"email": "ann@example.com", "password": "correct horse", "passwordConfirm": "correct horse"}
+    ann = node.run(node.app.collection("users").create(user))
+    popular = "title = 'popular'"
+    assert node.run(node.posts.list(filter=popular)).total_items == 1
+    body = {"identity": user["email"], "password": user["password"]}
+    token = node.run(node.app.send("POST", "/api/collections/users/auth-with-password", body=body))["token"]
+    for caller in (node.app.as_user(ann), node.app.as_user(token)):
+        assert isinstance(caller, Caller)
+        assert node.run(caller.collection("posts").list(filter=popular)).total_items == 0
+        assert node.run(caller.collection("posts").create({"title": "hers"})).title == "hers"
+    with pytest.raises(ApiError) as refused:
+        node.run(node.app.as_guest().collection("posts").create({"title": "nobody's"}))
+    assert refused.value.status == 400
+    with pytest.raises(ApiError) as refused:
+        node.run(node.app.as_user(ann).send("GET", "/api/collections"))
+    assert refused.value.status == 403
+
+
+def test_sql(node):
+    node.run(node.app.sql("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)"))
+    written = node.run(node.app.sql("INSERT INTO notes (text) VALUES (?), (?)", "a", None))
+    assert (written.changed, written.last_row_id) == (2, 2)
+    assert node.run(node.app.sql("SELECT * FROM notes WHERE id > ?", 1)).dicts() == [{"id": 2, "text": None}]
+    with pytest.raises(SqlError, match="no such table"):
+        node.run(node.app.sql("SELECT * FROM nowhere"))
+    both = [("INSERT INTO notes (text) VALUES (?)", ("b",)), ("INSERT INTO notes (id) VALUES (?)", (1,))]
+    with pytest.raises(SqlError, match="UNIQUE"):
+        node.run(node.app.sql_batch(both))
+    assert node.run(node.app.sql("SELECT count(*) FROM notes")).value == 2, "all or nothing"
+    assert [each.changed for each in node.run(node.app.sql_batch(both[:1] * 2))] == [1, 1]
+
+
+async def ask(asgi, method, path, *, root="", body=b"", headers=()):
+    """One request to an ASGI application; gives status and JSON."""
+    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http"}
+    scope |= {"path": root + path, "root_path": root, "headers": [*headers], "query_string": b""}
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    await asgi(scope, receive, send)
+    return sent[0]["status"], json.loads(b"".join(each.get("body", b"") for each in sent[1:]))
+
+
+def test_the_asgi_application_alone_and_under_a_path(node):
+    made = node.run(node.posts.create({"title": "mounted"}))
+    for root in ("", "/backend"):
+        status, found = node.run(ask(node.app.asgi, "GET", f"/api/collections/posts/records/{made.id}", root=root))
+        assert (status, found) == (200, made)
+    status, found = node.run(ask(node.app.asgi, "GET", "/health"))
+    assert status == 200 and found["status"] == "ok"
+
+
+def test_another_event_loop_has_a_site_of_its_own(node):
+    async def elsewhere():
+        made = await node.posts.create({"title": "from another loop"})
+        await node.app.stop()
+        return made
+
+    made = asyncio.run(elsewhere())
+    assert node.run(node.posts.view(made.id)) == made
+
+
+def test_bad_settings_are_refused_at_once(tmp_path):
+    with pytest.raises(pando.PandoError, match="there is no setting 'htp'"):
+        Pando(tmp_path, htp="x")

@@ -1,0 +1,68 @@
+"""Programs that use Pando as real processes: who runs the node, and what is left when one of them is killed."""
+
+import os
+import signal
+
+import pytest
+from cluster_kit import wait_until
+from embedded_kit import READY_S, Program, programs, running
+
+pytestmark = pytest.mark.slow
+
+
+def test_records_are_there_after_a_restart(tmp_path):
+    with programs(tmp_path / "data") as (first,):
+        assert first.ask("define", "posts") is None
+        made = first.ask("create", "posts", {"title": "hello"})
+        assert set(running(tmp_path / "data")) == {"supervisor", "store", "applier"}
+        first.end()
+        assert running(tmp_path / "data") == {}, "the node stops before its program does"
+    with programs(tmp_path / "data") as (again,):
+        assert again.ask("view", "posts", made["id"]) == made
+
+
+def test_a_killed_program_leaves_nothing_behind_and_loses_nothing(tmp_path):
+    with programs(tmp_path / "data") as (program,):
+        program.ask("define", "posts")
+        made = [program.ask("create", "posts", {"title": str(number)}) for number in range(20)]
+        program.kill()
+    assert running(tmp_path / "data") == {}
+    with programs(tmp_path / "data") as (again,):
+        found = again.ask("full_list", "posts")
+        assert sorted(each["id"] for each in found) == sorted(each["id"] for each in made)
+
+
+def test_several_programs_share_one_node_and_outlive_each_other(tmp_path):
+    with programs(tmp_path / "data", 3) as (first, second, third):
+        supervisor = running(tmp_path / "data")["supervisor"]
+        first.ask("define", "posts")
+        for number, one in enumerate([first, second, third]):
+            one.ask("create", "posts", {"title": str(number)})
+        first.kill()
+        second.end()
+        assert sorted(each["title"] for each in third.ask("full_list", "posts")) == ["0", "1", "2"]
+        third.ask("create", "posts", {"title": "3"})
+        assert running(tmp_path / "data")["supervisor"] == supervisor, "those that are left went on with the same node"
+
+
+def test_a_killed_supervisor_is_replaced_by_one_of_the_programs(tmp_path):
+    with programs(tmp_path / "data", 2) as (first, second):
+        first.ask("define", "posts")
+        made = first.ask("create", "posts", {"title": "before"})
+        before = running(tmp_path / "data")
+        os.kill(before["supervisor"], signal.SIGKILL)
+        for number, one in enumerate([first, second]):
+            wait_until(lambda: one.works("create", "posts", {"title": f"after {number}"}), READY_S, "a write")  # noqa: B023
+            assert one.ask("view", "posts", made["id"]) == made
+        after = running(tmp_path / "data")
+        assert not set(before.values()) & set(after.values())
+        assert set(after) == set(before)
+
+
+def test_what_cannot_start_says_why(tmp_path):
+    (tmp_path / "data").write_text("a file, no directory")
+    program = Program(tmp_path / "data")
+    assert program.process.stdout.read() == ""
+    assert program.process.wait(READY_S) == 1
+    program.process.stdin.close()
+    program.process.stdout.close()
