@@ -11,9 +11,11 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from pando.api.client_ip import peer_of, sealed, told_peer
 from pando.api.http import ClientGone, Receive, Request, Response, Scope, Send, send_response
+from pando.api.records_guard import STREAM_ROUTE, WITH_PASSWORD, admit, with_body
 from pando.api.records_http import ApiRequest, envelope, is_untold, read_request
-from pando.errors import InternalError, OutcomeUnknown, PandoError, PrimaryUnavailable
+from pando.errors import InternalError, NotReady, OutcomeUnknown, PandoError, PrimaryUnavailable
 from pando.log import EventLog
 from pando.records.desk import Asking, Desk
 from pando.records.engine import Basis
@@ -79,26 +81,77 @@ class RecordsApp:
         return reuse.expires_ms is None or self._desk.clock.wall_ms() < reuse.expires_ms
 
     async def _answer(self, request: Request) -> tuple[Response, Asking | None]:
-        asked = read_request(request)
+        asked, is_told = told_peer(read_request(request), self._desk.guard.peers, self._desk.clock)
         found = self._router.find(asked)
         if found is None:
+            with contextlib.suppress(NotReady):
+                await self._admitted(asked, "", is_counted=True)
             raise not_found("The requested resource wasn't found.")
-        route, writes = found
         is_of_records = asked.method == "GET" and asked.segments[2:3] == ("records",)
-        if not self._desk.engine.is_primary:
-            if writes:
-                return await self._forward(asked), None
+        is_replica = not self._desk.engine.is_primary
+        if is_replica:
+            if found.writes:
+                return await self._passed_on(asked), None
             if is_of_records and self._desk.engine.is_late:
                 with contextlib.suppress(PrimaryUnavailable, OutcomeUnknown):  # old data are better than none
-                    return await self._forward(asked), None
-        asking = await self._desk.asking(
-            asked.authorization, method=asked.method, query=asked.query, headers=asked.headers
-        )
-        response = await route(self._desk, asking, asked)
-        if writes and (position := self._desk.engine.position) is not None:
+                    return await self._passed_on(asked), None
+            if found.pattern == WITH_PASSWORD:
+                asked = await with_body(asked)
+                passed = await self._sign_in_elsewhere(asked)
+                if passed is not None:
+                    return passed, None
+        asking = await self._admitted(asked, found.pattern, is_counted=not is_told or found.pattern != STREAM_ROUTE)
+        if found.pattern == STREAM_ROUTE:
+            asked = self._sealed(asked)
+        response = await found.route(self._desk, asking, asked)
+        if found.writes and (position := self._desk.engine.position) is not None:
             headers = [*response.headers, (b"pando-bookmark", str(position).encode())]
             return Response(response.status, headers, response.body), None
         return response, asking if is_of_records else None
+
+    async def _admitted(self, asked: ApiRequest, pattern: str, *, is_counted: bool) -> Asking:
+        """Find out who asks, and whether he may ask from there, now. Raises ApiError 403, 429."""
+        asking = await self._asking(asked)
+        admit(self._desk, asking, asked, pattern, is_counted=is_counted)
+        return asking
+
+    async def _asking(self, asked: ApiRequest) -> Asking:
+        return await self._desk.asking(
+            asked.authorization,
+            method=asked.method,
+            query=asked.query,
+            headers=asked.headers,
+            peer=peer_of(asked.request.scope),
+        )
+
+    async def _passed_on(self, asked: ApiRequest) -> Response:
+        return await self._forward(self._sealed(asked))
+
+    def _sealed(self, asked: ApiRequest) -> ApiRequest:
+        return sealed(asked, self._desk.guard.peers, self._desk.clock)
+
+    async def _sign_in_elsewhere(self, asked: ApiRequest) -> Response | None:
+        """Let the primary sign somebody in where tries are limited, so that they are counted in one place.
+
+        None: it is to be done here.
+        """
+        asking = await self._asking(asked)
+        is_limited = admit(self._desk, asking, asked, WITH_PASSWORD, is_counted=False)
+        if not is_limited and not self._desk.engine.is_late:
+            return None
+        try:
+            return await self._passed_on(asked)
+        except (PrimaryUnavailable, OutcomeUnknown):  # then the tries are counted on each node
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What answers a request, whether it needs the primary, and by which pattern it was found."""
+
+    route: Route
+    writes: bool
+    pattern: str
 
 
 class Router:
@@ -106,13 +159,13 @@ class Router:
 
     def __init__(self, routes: Mapping[str, Route], *, writes: frozenset[str]) -> None:
         """Keys are like `GET collections/*/records/*`; `writes` are those that need the primary."""
-        self._tree: dict[str, dict[tuple[str, ...], tuple[Route, bool]]] = {}
+        self._tree: dict[str, dict[tuple[str, ...], Found]] = {}
         for key, route in routes.items():
             method, _, path = key.partition(" ")
-            self._tree.setdefault(method, {})[tuple(path.split("/"))] = (route, key in writes)
+            self._tree.setdefault(method, {})[tuple(path.split("/"))] = Found(route, key in writes, key)
 
-    def find(self, asked: ApiRequest) -> tuple[Route, bool] | None:
-        """Give the route and whether it writes; None if there is none."""
+    def find(self, asked: ApiRequest) -> Found | None:
+        """Give what answers; None if there is nothing."""
         method = "GET" if asked.method == "HEAD" else asked.method
         paths = self._tree.get(method, {})
         segments = asked.segments

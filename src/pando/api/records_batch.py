@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -19,6 +20,7 @@ from pando.api.http import Response
 from pando.api.records_app import Route
 from pando.api.records_bodies import Body, joined, received
 from pando.api.records_forms import FormLimits
+from pando.api.records_guard import admit_item
 from pando.api.records_http import ApiRequest, envelope, raw_answer, read_headers, read_query
 from pando.errors import PandoError
 from pando.records.deleting import delete_record
@@ -39,6 +41,8 @@ URL_CHARS_MAX: Final = 2000
 _FILE_PART: Final = re.compile(r"requests(?:\.(\d{1,9})\.|\[(\d{1,9})\]\.)(.+)", re.ASCII | re.DOTALL)
 """Name of a part with a file: for which request, and there for which field."""
 _METHODS: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+Admit = Callable[[Collection, str], None]
+"""Counts one request of a batch under what its collection calls it. Raises ApiError 429."""
 
 
 class _Told(msgspec.Struct, frozen=True):
@@ -82,7 +86,7 @@ async def batch(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
             items = _read(body, settings.max_requests)
             filing = desk.files.filing(asking.known.settings.s3, body.uploads, is_batch=True)
             async with asyncio.timeout(settings.timeout), filing:
-                return await _run(desk, asking, items, filing)
+                return await _run(desk, asking, asked, items, filing)
     except TimeoutError as error:
         raise bad_request(f"The batch took longer than {settings.timeout} s; nothing of it took effect.") from error
     except BatchFailed as failed:
@@ -122,13 +126,13 @@ def _wrong(told: _Told) -> dict[str, Problem]:
     return found
 
 
-async def _run(desk: Desk, asking: Asking, items: list[_Item], filing: Filing) -> Response:
+async def _run(desk: Desk, asking: Asking, asked: ApiRequest, items: list[_Item], filing: Filing) -> Response:
     answers: list[dict[str, object]] = []
     async with desk.engine.transaction() as transaction:
         inside = _inside(desk, transaction)
         for number, item in enumerate(items):
             try:
-                answers.append(await _one(inside, asking, item, filing))
+                answers.append(await _one(inside, asking, item, filing, partial(admit_item, desk, asking, asked)))
             except PandoError as error:
                 raise BatchFailed(number, error) from error
         filing.commits()
@@ -139,7 +143,8 @@ def _inside(desk: Desk, transaction: Transaction) -> Desk:
     return replace(desk, engine=TransactionEngine(transaction))
 
 
-async def _one(desk: Desk, asking: Asking, item: _Item, filing: Filing) -> dict[str, object]:
+async def _one(desk: Desk, asking: Asking, item: _Item, filing: Filing, admit: Admit) -> dict[str, object]:
+    """Do one request. `admit` counts it for who asked for the batch: headers of its own do not say where he is."""
     path, _, text = item.told.url.partition("?")
     query = read_query(text.encode())
     segments = [unquote(part) for part in path.split("/")[1:]]
@@ -157,14 +162,17 @@ async def _one(desk: Desk, asking: Asking, item: _Item, filing: Filing) -> dict[
     collection = asking.collection(segments[2])
     body = joined(collection, item.told.body or {}, item.files)
     if is_one and method == "DELETE":
+        admit(collection, "delete")
         await delete_record(desk, asking, collection, segments[4], filing)
         return {"body": None, "status": 204}
     if is_one and method == "PATCH":
+        admit(collection, "update")
         record = await update_record(desk, asking, collection, segments[4], body, filing)
     elif not is_one and method == "POST":
+        admit(collection, "create")
         record = await create_record(desk, asking, collection, body, filing)
     elif not is_one and method == "PUT":
-        record = await _upsert(desk, asking, collection, body, filing)
+        record = await _upsert(desk, asking, collection, body, filing, admit)
     else:
         raise bad_request(f"{method} {path[:100]} cannot be part of a batch.")
     return {"body": await _shown(desk, asking, record, query), "status": 200}
@@ -177,13 +185,15 @@ def _own_headers(item: _Item) -> Mapping[str, str]:
 
 
 async def _upsert(
-    desk: Desk, asking: Asking, collection: Collection, body: Mapping[str, Any], filing: Filing
+    desk: Desk, asking: Asking, collection: Collection, body: Mapping[str, Any], filing: Filing, admit: Admit
 ) -> Record:
     id = body.get("id")
     if isinstance(id, str) and id:
         sql = f"SELECT 1 FROM `{collection.name}` WHERE `id` = ?"
         if await desk.engine.reads().query(sql, (id,)):
+            admit(collection, "update")
             return await update_record(desk, asking, collection, id, body, filing)
+    admit(collection, "create")
     return await create_record(desk, asking, collection, body, filing)
 
 

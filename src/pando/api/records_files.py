@@ -59,6 +59,8 @@ async def _may_see(desk: Desk, asking: Asking, asked: ApiRequest, record: Record
     token = asked.query.get("token", "")
     auth = await desk.signed_in(asking.schema, token, TokenKind.FILE, asking.now_ms) if token else None
     viewer = GUEST if auth is None else Viewer.of(auth)
+    if viewer.is_superuser and not desk.guard.lets_superuser(asking.known.settings, asking.address):
+        return False
     own = replace(asking, viewer=viewer, auth=auth)
     own = own.within("protectedFile", auth=auth, is_superuser=viewer.is_superuser)
     try:

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from pando.api.http import Headers, Message, Request, Response
 from pando.api.records_app import Reuse
-from pando.node.http_protocol import WholeAnswer
+from pando.node.http_protocol import Peer, WholeAnswer
 
 PREFIX: Final = b"/api/collections/"
 BODY_BYTES_MAX: Final = 32 * 1024
@@ -64,14 +64,14 @@ class PromptRecords:
         self._kept_bytes_max = kept_bytes_max
 
     def __call__(
-        self, method: bytes, url: bytes, headers: Headers, body: bytes
+        self, method: bytes, url: bytes, headers: Headers, body: bytes, peer: Peer | None = None
     ) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None:
         """Give status, header lines and body, or what waits for them; None: this is for the ordinary door."""
         name = _METHODS.get(method)
         if name is None or len(body) > BODY_BYTES_MAX or _is_special(headers):
             return None
         if name != "GET":
-            return self._answer(_request(name, url, headers, body), None)
+            return self._answer(_request(name, url, headers, body, peer), None)
         key = (url, tuple(headers))
         kept = self._kept.get(key)
         if kept is not None:
@@ -79,7 +79,7 @@ class PromptRecords:
                 self._kept.move_to_end(key)
                 return kept.answer
             self._drop(key)
-        return _begun(self._answer(_request(name, url, headers, body), key))
+        return _begun(self._answer(_request(name, url, headers, body, peer), key))
 
     async def _answer(self, request: Request, key: _Key | None) -> WholeAnswer:
         response, reuse = await self._app.respond_for(request)
@@ -119,7 +119,7 @@ class PromptRecords:
         return found
 
 
-def _request(method: str, url: bytes, headers: Headers, body: bytes) -> Request:
+def _request(method: str, url: bytes, headers: Headers, body: bytes, peer: Peer | None) -> Request:
     path, _, query = url.partition(b"?")
     scope = {
         "type": "http",
@@ -128,6 +128,7 @@ def _request(method: str, url: bytes, headers: Headers, body: bytes) -> Request:
         "raw_path": path,
         "query_string": query,
         "headers": headers,
+        "client": peer,
     }
     return Request(scope, _Body(body))
 

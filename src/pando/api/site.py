@@ -30,7 +30,7 @@ from pando.clock import SystemClock, random_bytes, system_random
 from pando.errors import InternalError, PandoError
 from pando.log import EventLog
 from pando.node.runtime import Runtime
-from pando.node.secret import BATON_LABEL, FILE_LABEL, STREAM_LABEL, derive_key
+from pando.node.secret import BATON_LABEL, CLIENT_LABEL, FILE_LABEL, STREAM_LABEL, derive_key
 from pando.node.store_client import NodeStoreClient, StoreClientOptions
 from pando.node.tokens import Authenticator
 from pando.records.auth.passwords import PasswordWorker
@@ -38,6 +38,9 @@ from pando.records.desk import Desk
 from pando.records.files.cabinet import Cabinet
 from pando.records.files.proofs import FileProofs
 from pando.records.files.sweeping import EVERY_S, sweep
+from pando.records.guarding.counts import CountTable
+from pando.records.guarding.guard import Guard
+from pando.records.guarding.peers import PeerProofs
 from pando.records.realtime.forgetting import forget_old
 from pando.records.realtime.pump import Commits
 from pando.records.sqlite_engine import SqliteEngine
@@ -83,6 +86,7 @@ class OpenSite:
             random=system_random(),
             passwords=self.passwords,
             files=self.files,
+            guard=self._guard(),
         )
         store = site.store
         commits = Commits(lambda: store.watch(DEFAULT_DATABASE), lambda: store.unwatch(DEFAULT_DATABASE))
@@ -101,6 +105,10 @@ class OpenSite:
             codec=BatonCodec(derive_key(self._runtime.secret, BATON_LABEL)),
             new_id=lambda: int.from_bytes(random_bytes(8), "big"),
         )
+
+    def _guard(self) -> Guard:
+        peers = PeerProofs(derive_key(self._runtime.secret, CLIENT_LABEL))
+        return Guard(counts=CountTable.shared(self._runtime.layout.counters), peers=peers)
 
     def _cabinet(self) -> Cabinet:
         layout = self._runtime.layout
@@ -131,6 +139,7 @@ class OpenSite:
         self.stop()
         self.service.close()
         self.passwords.close()
+        self.desk.guard.close()
         await self.files.close()
 
 

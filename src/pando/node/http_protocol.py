@@ -88,14 +88,18 @@ WholeAnswer = tuple[int, bytes, bytes]
 """Status, header lines with `content-length`, body."""
 Prompt = Callable[[RequestHeaders, bytes], WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None]
 """Gets headers and body of a request; gives an answer, or what waits for one (it never raises), or None to decline."""
-PromptUnder = Callable[[bytes, bytes, RequestHeaders, bytes], WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None]
-"""The same for all requests under a path; gets method and URL first."""
+Peer = tuple[str, int]
+"""Address and port of the other end of a connection; of unix sockets there is none."""
+PromptUnder = Callable[
+    [bytes, bytes, RequestHeaders, bytes, Peer | None], WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None
+]
+"""The same for all requests under a path; gets method and URL first, and who asks last."""
 
 
 _FAILED: Final = plain_answer("500 Internal Server Error", "an error that nobody expected", "INTERNAL", retryable=False)
 
 
-def _declines(_method: bytes, _url: bytes, _headers: RequestHeaders, _body: bytes) -> None:
+def _declines(_method: bytes, _url: bytes, _headers: RequestHeaders, _body: bytes, _peer: Peer | None) -> None:
     return None
 
 
@@ -416,7 +420,7 @@ class NodeProtocol(HttpToolsProtocol):
         prompt = self.gate.prompts.get(self.url)
         if prompt is not None:
             return prompt(self.headers, body)
-        return self.gate.prompt_under(self.parser.get_method(), self.url, self.headers, body)
+        return self.gate.prompt_under(self.parser.get_method(), self.url, self.headers, body, self.client)
 
     def _await(self, answer: Coroutine[Any, Any, WholeAnswer]) -> None:
         cycle: Any = PromptCycle()

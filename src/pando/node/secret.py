@@ -26,6 +26,7 @@ SQL_TOKEN_LABEL: Final = "sql token"
 BATON_LABEL: Final = "baton"
 STREAM_LABEL: Final = "event stream"
 FILE_LABEL: Final = "file of a record"
+CLIENT_LABEL: Final = "client of another node"
 
 
 def read_or_create_secret(directory: Path, given: str = "", *, fs: FileSystem | None = None) -> str:

@@ -19,6 +19,8 @@ from pando.records.collections.sql_tokens import quote
 from pando.records.engine import Basis, Engine, Reading, Reads, Row, Value
 from pando.records.files.cabinet import Cabinet
 from pando.records.filter import Compiler, Question, RequestInfo
+from pando.records.guarding.addresses import client_address
+from pando.records.guarding.guard import Guard
 from pando.records.model import SUPERUSERS_ID, Collection, CollectionType, Schema
 from pando.records.problems import not_found
 from pando.records.record import GUEST, Record, Viewer, from_row
@@ -52,6 +54,8 @@ class Asking:
     viewer: Viewer
     auth: Record | None
     now_ms: int
+    peer: str = ""
+    """The other end of the connection, "" if it has no address."""
     notes: Notes = field(default_factory=Notes)
 
     @property
@@ -63,6 +67,11 @@ class Asking:
     def now(self) -> datetime:
         """The same moment, in UTC."""
         return datetime.fromtimestamp(self.now_ms / 1000, UTC)
+
+    @property
+    def address(self) -> str:
+        """Where the client is."""
+        return client_address(self.info.headers, self.peer, self.known.settings.trusted_proxy)
 
     @property
     def is_superuser(self) -> bool:
@@ -91,6 +100,7 @@ class Desk:
     passwords: PasswordWorker
     files: Cabinet
     tokens: VerifiedTokens = field(default_factory=VerifiedTokens)
+    guard: Guard = field(default_factory=Guard)
     cache: SchemaCache = field(init=False)
     _compiler: Compiler | None = field(default=None, init=False)
     _compiler_version: int = field(default=-1, init=False)
@@ -136,7 +146,7 @@ class Desk:
         return compiled.columns, rows
 
     async def asking(
-        self, authorization: str, *, method: str, query: Mapping[str, str], headers: Mapping[str, str]
+        self, authorization: str, *, method: str, query: Mapping[str, str], headers: Mapping[str, str], peer: str = ""
     ) -> Asking:
         """Find out who asks; whoever cannot prove it is a guest. Raises NotReady, PandoError."""
         reading = self.engine.reading()
@@ -149,7 +159,7 @@ class Desk:
             auth = await self.signed_in(known.schema, authorization, TokenKind.AUTH, now_ms, notes)
         viewer = GUEST if auth is None else Viewer.of(auth)
         info = RequestInfo(method=method, query=query, headers=headers, auth=auth, is_superuser=viewer.is_superuser)
-        return Asking(known=known, info=info, viewer=viewer, auth=auth, now_ms=now_ms, notes=notes)
+        return Asking(known=known, info=info, viewer=viewer, auth=auth, now_ms=now_ms, peer=peer, notes=notes)
 
     async def signed_in(
         self, schema: Schema, authorization: str, kind: TokenKind, now_ms: int, notes: Notes | None = None

@@ -13,7 +13,7 @@ from pando.records.auth.passwords import COST_DEFAULT
 from pando.records.auth.tokens import Issuer
 from pando.records.collections import indexes
 from pando.records.collections.sql_tokens import quote
-from pando.records.desk import Asking, Desk, find_all, find_by_id
+from pando.records.desk import Asking, Desk, find_all, find_by_id, is_superusers
 from pando.records.model import AuthOptions, Collection, PasswordField
 from pando.records.problems import REQUIRED, ApiError, Problem, ValidationFailed, forbidden, not_found, unauthorized
 from pando.records.record import Record, Viewer
@@ -55,6 +55,8 @@ async def with_password(desk: Desk, asking: Asking, collection: Collection, body
     hashed = None if record is None else record.text("password")
     if not await desk.passwords.check(password, hashed, _cost(collection)) or record is None:
         raise ApiError(400, "Failed to authenticate.")
+    if is_superusers(collection):
+        desk.guard.check_superuser(asking.known.settings, asking.address)
     asking = asking.within("password")
     if options.mfa.enabled and await holds(desk, asking, collection, options.mfa.rule, record.id):
         raise forbidden("The collection asks for a second factor, which cannot be given here yet.")

@@ -46,6 +46,11 @@ class Layout:
         return self.own / "positions"
 
     @property
+    def counters(self) -> Path:
+        """The shared table of what is limited by time."""
+        return self.own / "counters"
+
+    @property
     def node_state(self) -> Path:
         """What the node remembers of itself."""
         return self.own / "node.json"

@@ -10,7 +10,10 @@ from pando.api.http import ClientGone, Request, Response
 from pando.api.records_app import RecordsApp, Router
 from pando.api.records_forward import SHORT_BYTES_MAX, PrimaryForwarder
 from pando.api.records_http import read_request
+from pando.clock import SystemClock
 from pando.errors import PrimaryUnavailable
+from pando.records.app_settings import AppSettings
+from pando.records.guarding.guard import Guard
 
 
 @dataclass
@@ -111,7 +114,7 @@ def test_a_client_that_goes_within_its_body_is_no_failure():
 
     async def run():
         async with Primary() as primary:
-            desk = SimpleNamespace(engine=SimpleNamespace(is_primary=False))
+            desk = SimpleNamespace(engine=SimpleNamespace(is_primary=False), guard=Guard(), clock=SystemClock())
             key = "POST collections/*/records"
             router = Router({key: None}, writes=frozenset({key}))
             log = SimpleNamespace(emit=lambda name, **facts: lines.append((name, facts)))
@@ -138,7 +141,7 @@ class LateNode:
     def __init__(self, late, primary_url):
         self.engine = SimpleNamespace(is_primary=False, is_late=late, position=None, holds=lambda basis: basis == 1)
         self.app = RecordsApp(
-            SimpleNamespace(engine=self.engine, asking=self.asking),
+            SimpleNamespace(engine=self.engine, asking=self.asking, guard=Guard(), clock=SystemClock()),
             Router({"GET collections/*/records": self.here, "GET health": self.here}, writes=frozenset()),
             forwarder(primary_url),
             None,
@@ -146,7 +149,9 @@ class LateNode:
 
     async def asking(self, *_, **__):
         return SimpleNamespace(
-            notes=SimpleNamespace(is_volatile=False, expires_ms=None, reading=SimpleNamespace(basis=lambda: 1))
+            is_superuser=False,
+            known=SimpleNamespace(settings=AppSettings()),
+            notes=SimpleNamespace(is_volatile=False, expires_ms=None, reading=SimpleNamespace(basis=lambda: 1)),
         )
 
     async def here(self, *_):

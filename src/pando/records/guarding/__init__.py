@@ -1,0 +1,1 @@
+"""Who is let in, and how often: addresses, rate limits, tries that are slowed down."""
