@@ -90,6 +90,7 @@ def test_every_block_runs(place):
         done = place.run(block)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
     assert "hello" in place.run(BLOCKS[0]).stdout
+    assert '"totalItems":1' in place.run(BLOCKS[1].splitlines()[1] + "\n" + BLOCKS[1].splitlines()[-1]).stdout
     assert (place.folder / "copy.db").read_bytes().startswith(b"SQLite format 3")
 
 

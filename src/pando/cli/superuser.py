@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from pando.cli.access import own_token
+from pando.cli.access import find_secret, make_token, own_token
 from pando.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption
 from pando.cli.output import failures, show
 from pando.clock import SystemClock, random_bytes, sleep_blocking, system_random
@@ -32,6 +33,8 @@ START_S = 60.0
 """How long a node that is started for this may take."""
 ANSWER_S = 30.0
 PASSWORD_CHARS_MIN, PASSWORD_CHARS_MAX = 8, 71
+UP_LOCK_FILE = Path(".pando", "up.lock")
+"""In the directory of a `pando up`, which is no node itself (see `pando.node.local_cluster`)."""
 _EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 
 
@@ -162,10 +165,12 @@ def _node(directory: Path) -> Iterator[_Node]:
     """Give the node that runs on a directory, started for the moment if none does. Raises PandoError."""
     from pando.node.runtime import sockets_directory
 
-    directory = _own_directory(directory)
+    place = _own_directory(directory)
+    secret = None if place == directory else find_secret(directory)
+    directory = place
     web_socket = sockets_directory(directory) / "web-0.sock"
-    with contextlib.nullcontext() if _listens(web_socket) else _started(directory, web_socket):
-        token = own_token(directory)
+    with contextlib.nullcontext() if _listens(web_socket) else _started(directory, web_socket, secret):
+        token = make_token(secret) if secret else own_token(directory)  # one that was started has made its secret
         if token is None:
             raise NotReady(f"the secret of {directory} is not at hand; set PANDO_SECRET")
         node = _Node(web_socket, token)
@@ -176,9 +181,10 @@ def _node(directory: Path) -> Iterator[_Node]:
 
 
 def _own_directory(directory: Path) -> Path:
-    """Give the directory itself, or that of the first node of a `pando up` in it."""
+    """Give the directory itself, or that of the primary if it is one of `pando up`."""
     first = directory / "node1"
-    return first if not (directory / ".pando").exists() and (first / ".pando").exists() else directory
+    is_of_up = (directory / UP_LOCK_FILE).exists() or not (directory / ".pando").exists()
+    return first if is_of_up and (first / ".pando").exists() else directory
 
 
 def _listens(path: Path) -> bool:
@@ -191,12 +197,13 @@ def _listens(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _started(directory: Path, web_socket: Path) -> Iterator[None]:
+def _started(directory: Path, web_socket: Path, secret: str | None) -> Iterator[None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "pando", "serve", "--dir", str(directory), "--http", f"127.0.0.1:{port}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    environment = os.environ | ({"PANDO_SECRET": secret} if secret else {})
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         _wait(process, web_socket)
         yield

@@ -87,6 +87,9 @@ class FakeServer:
             def do_POST(self):
                 self._serve()
 
+            def do_PATCH(self):
+                self._serve()
+
         return Handler
 
     def _answer(self, method, path, query, headers, body):

@@ -1,9 +1,16 @@
+import io
+import json
+import re
+
 import pytest
+from PIL import Image
 
 from pando.cli import sample
 from pando.cli.client import Client
-from pando.cli.sample import BATCH_ROWS, STATEMENT_ROWS, load_sample, make_batches
-from pando.errors import SqlError
+from pando.cli.sample import BATCH_ROWS, PICTURES, STATEMENT_ROWS, load_sample, make_batches
+from pando.cli.sample_api import LOADER
+from pando.cli.sample_pictures import SIZE, draw_city
+from pando.errors import CallerError, SqlError
 
 
 def country(name):
@@ -32,7 +39,10 @@ def city(number):
 
 
 CITIES = BATCH_ROWS + 10
-ALL = [2, CITIES, CITIES, 3]
+BATCHES = 3
+STEPS = BATCHES + 2
+"""Pictures and a user follow the rows."""
+ALL = [2, CITIES, CITIES, STEPS]
 
 
 def source():
@@ -41,25 +51,65 @@ def source():
 
 
 class BreakingClient(Client):
-    """Loses a request before it is sent, or its answer, by number; `gone` keeps the server away from then on."""
+    """Loses the answer of a request, by number."""
 
-    def __init__(self, url, *, lose_request=0, lose_answer=0, gone=False):
+    def __init__(self, url, *, lose_answer):
         super().__init__(url)
         self.sent = 0
-        self._lose_request, self._lose_answer, self._gone = lose_request, lose_answer, gone
+        self._lose_answer = lose_answer
 
     def request(self, *args, **kwargs):
         self.sent += 1
-        if self.sent == self._lose_request or (self._gone and self.sent > self._lose_request):
-            raise SqlError("the connection broke")
         answer = super().request(*args, **kwargs)
         if self.sent == self._lose_answer:
             raise SqlError("the connection broke after the write")
         return answer
 
 
+class FakeRecords:
+    """The routes of the records API that loading needs, over the tables of the server's database."""
+
+    def __init__(self, server):
+        self.server = server
+        self.users = []
+        self.uploads = []
+        server.db.execute("CREATE TABLE _collections (id, name, options)")
+        server.db.execute(
+            "CREATE TABLE _superusers (id, email, password, tokenKey, verified, emailVisibility, created, updated)"
+        )
+        secret = json.dumps({"authToken": {"secret": "s" * 50}})
+        server.db.execute("INSERT INTO _collections VALUES ('pbc_1', '_superusers', ?)", (secret,))
+        server.routes["GET", "/api/collections/_superusers/auth-methods"] = {}
+        server.routes["POST", "/api/collections"] = self.make
+        server.routes["POST", "/api/collections/users/records"] = lambda _, body: (
+            self.users.append(json.loads(body)) or {}
+        )
+        for number in range(1, CITIES + 1):
+            path = f"/api/collections/cities/records/{number}"
+            server.routes["PATCH", path] = lambda _, body, number=number: self.upload(number, body)
+
+    def make(self, _, body):
+        definition = json.loads(body)
+        name = definition["name"]
+        names = [field["name"] for field in definition["fields"]]
+        columns = "id TEXT PRIMARY KEY" + "".join(f", {each} NOT NULL DEFAULT ''" for each in names if each != "id")
+        self.server.db.execute(f"CREATE TABLE {name} ({columns})")
+        self.server.routes["GET", f"/api/collections/{name}"] = {"id": f"id_of_{name}"}
+        return {"id": f"id_of_{name}"}
+
+    def upload(self, number, body):
+        self.uploads.append((number, body))
+        self.server.db.execute("UPDATE cities SET photo = 'there.jpg' WHERE id = ?", (str(number),))
+        return {}
+
+
 @pytest.fixture
-def client(server):
+def records(server):
+    return FakeRecords(server)
+
+
+@pytest.fixture
+def client(server, records):
     with Client(server.url) as made:
         yield made
 
@@ -72,15 +122,19 @@ def counts(server):
 
 
 def load(client, seen=None):
-    return load_sample(client, lambda *counts: seen is not None and seen.append(counts), source=source)
+    report = lambda *counts: seen is not None and seen.append(counts)  # noqa: E731
+    return load_sample(client, report, password="secret words", source=source)
 
 
 def test_all_is_loaded_and_progress_goes_up_to_the_total(server, client):
     seen = []
     loaded = load(client, seen)
-    assert loaded.loaded_now == loaded.total == 3
-    assert seen == [(number, 3) for number in range(4)]
+    assert loaded.loaded_now == loaded.total == STEPS
+    assert seen == [(number, STEPS) for number in range(STEPS + 1)]
     assert counts(server) == ALL
+    assert server.db.execute("SELECT * FROM cities WHERE id = '3'").fetchone() == (
+        *("3", "City 3", "AA", '{"lon":2.0,"lat":1.5}', 3, "Europe/Here", ""),
+    )
 
 
 def test_the_query_finds_cities_by_another_name(client):
@@ -90,22 +144,88 @@ def test_the_query_finds_cities_by_another_name(client):
     assert len(rows) == 5
 
 
-def test_nothing_is_loaded_twice_nor_is_the_source_read_again(server, client):
+def test_the_largest_cities_get_a_picture_and_there_is_a_user(client, records):
     load(client)
-    assert load_sample(client, lambda *_: None, source=lambda: pytest.fail("read again")).loaded_now == 0
-    assert counts(server) == ALL
+    assert sorted(number for number, _ in records.uploads) == [*range(CITIES - PICTURES + 1, CITIES + 1)]
+    body = records.uploads[0][1]
+    picture = re.fullmatch(rb"--(\w+)\r\n.*?\r\n\r\n(.*)\r\n--\1--\r\n", body, re.DOTALL).group(2)
+    assert Image.open(io.BytesIO(picture)).size == SIZE
+    (user,) = records.users
+    assert (user["email"], user["password"]) == ("demo@example.com", "secret words")
 
 
-@pytest.mark.parametrize("number", range(1, 6))
-def test_loading_goes_on_where_it_stopped(server, client, number):
-    with BreakingClient(server.url, lose_request=number, gone=True) as breaking, pytest.raises(SqlError):
-        load(breaking)
+def test_a_picture_is_the_same_each_time_and_differs_by_city():
+    assert draw_city("A", 1) == draw_city("A", 1) != draw_city("A", 2)
+
+
+def test_nobody_keeps_the_rights_that_loading_needed(server, client):
+    load(client)
+    assert server.db.execute("SELECT count(*) FROM _superusers").fetchone() == (0,)
+    tokens = {headers.get("authorization") for _, path, _, headers in server.requests if path == "/api/collections"}
+    assert len(tokens) == 1 and None not in tokens
+
+
+def test_a_loader_that_broke_off_before_leaves_nobody_behind(server, client):
+    server.db.execute("INSERT INTO _superusers (id, email) VALUES ('left', ?), ('kept', 'me@example.com')", (LOADER,))
+    load(client)
+    assert server.db.execute("SELECT id FROM _superusers").fetchall() == [("kept",)]
+
+
+def test_tables_of_somebody_else_are_left_alone(server, client):
+    server.db.execute("CREATE TABLE cities (mine)")
+    with pytest.raises(CallerError, match="cities of its own") as caught:
+        load(client)
+    assert caught.value.code == "NO_SAMPLE_DATA"
+    assert server.db.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'sample%'").fetchall() == []
+
+
+def test_nothing_is_loaded_twice_nor_is_the_source_read_again(server, client, records):
+    load(client)
+    server.db.execute("DELETE FROM cities WHERE id = '7'")
+    server.db.execute("UPDATE cities SET photo = '' WHERE id = ?", (str(CITIES),))
+    uploads = len(records.uploads)
+    again = load_sample(client, lambda *_: None, password="x", source=lambda: pytest.fail("read again"))
+    assert (again.loaded_now, len(records.users), len(records.uploads)) == (0, 1, uploads)
+    assert counts(server) == [2, CITIES - 1, CITIES, STEPS]
+
+
+REQUESTS = 17 + PICTURES + BATCHES
+"""What loading all sends."""
+
+
+@pytest.mark.parametrize("number", [*range(1, 16), 20, REQUESTS - 3, REQUESTS - 2, REQUESTS - 1, REQUESTS])
+def test_loading_goes_on_where_it_stopped(server, client, records, number, monkeypatch):
+    monkeypatch.setattr(Client, "request", counted(server, number))
+    with pytest.raises(SqlError):
+        load(client)
+    monkeypatch.undo()
     load(client)
     assert counts(server) == ALL
+    assert len({picture for picture, _ in records.uploads}) == PICTURES
+    assert len(records.users) in (1, 2)
+    assert server.db.execute("SELECT count(*) FROM _superusers").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("number", range(3, 6))
-def test_a_batch_whose_answer_was_lost_is_not_loaded_again(server, number):
+def counted(server, last):
+    """Give a way to send requests that breaks for good with one of them, by number."""
+    send, sent = Client.request, []
+
+    def request(self, *args, **kwargs):
+        sent.append(args)
+        if len(sent) >= last:
+            raise SqlError("the connection broke")
+        return send(self, *args, **kwargs)
+
+    return request
+
+
+def test_the_number_of_requests_is_known(server, client):
+    load(client)
+    assert len(server.requests) == REQUESTS
+
+
+@pytest.mark.parametrize("number", [9, 10, 11, 13])
+def test_a_batch_whose_answer_was_lost_is_not_loaded_again(server, records, number):
     with BreakingClient(server.url, lose_answer=number) as breaking:
         load(breaking)
     assert counts(server) == ALL
@@ -123,7 +243,7 @@ def test_batches_hold_countries_first_and_every_city_once():
     assert [sum(sql.count("(?") for sql, _ in batch) for batch in batches] == [2, BATCH_ROWS * 2, 20]
     assert max(sql.count("(?") for batch in batches for sql, _ in batch) == STATEMENT_ROWS
     ((_, countries),) = batches[0]
-    assert (countries[0], countries[8]) == ("AA", "BB")
+    assert (countries[0], countries[9]) == ("AA", "BB")
 
 
 @pytest.mark.slow

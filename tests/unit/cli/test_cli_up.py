@@ -9,7 +9,8 @@ from pando.cli import up
 from pando.cli.cluster import NodeReport, NodeView
 from pando.cli.dashboard import ask_nodes, make_table
 from pando.cli.output import console
-from pando.cli.up import curl_line, own_command, run_cluster
+from pando.cli.pasting import curl_line, list_line, sign_in_line, subscribe_line
+from pando.cli.up import own_command, run_cluster, sample_password
 from pando.errors import PandoError
 from pando.node.secret import read_or_create_secret
 from pando.store.protocol import DatabaseStatus
@@ -76,10 +77,59 @@ def test_the_last_plain_line_says_ready(cluster, tmp_path, out):
 
 def test_sample_data_are_loaded_before_it_says_ready(cluster, server, tmp_path, out, capsys, monkeypatch):
     loaded = []
-    monkeypatch.setattr(up, "load_sample", lambda client, report: loaded.append(client.url) or report(1, 1))
+    monkeypatch.setattr(
+        up, "load_sample", lambda client, report, password: loaded.append((client.url, password)) or report(1, 1)
+    )
     run_cluster(cluster, tmp_path, sample=True, as_json=False, out=console(out))
-    assert loaded == [server.url]
+    assert [url for url, _ in loaded] == [server.url]
+    assert len(loaded[0][1]) == 16
     assert "loading sample data: 100 % (1 of 1)" in capsys.readouterr().err
+
+
+def sample_is_there(server, *, status=200):
+    for name in ("cities", "cities_fts", "countries"):
+        server.db.execute(f"CREATE TABLE {name} (a)")
+    server.db.execute("CREATE TABLE _collections (name)")
+    server.db.execute("INSERT INTO _collections VALUES ('cities'), ('countries')")
+    if status == 200:
+        server.routes["POST", "/api/collections/users/auth-with-password"] = {}
+
+
+def test_what_is_there_is_shown(cluster, server, tmp_path, out, monkeypatch):
+    monkeypatch.setattr(up, "load_sample", lambda *_, password: None)
+    sample_is_there(server)
+    run_cluster(cluster, tmp_path, sample=True, as_json=False, out=console(out))
+    lines = out.getvalue().splitlines()
+    password = sample_password((tmp_path / ".pando" / "secret").read_text().strip())
+    for line in (list_line(server.url), subscribe_line(server.url), sign_in_line(server.url, up.USER, password)):
+        assert line in lines
+    assert any(line.endswith(f"superuser upsert EMAIL PASSWORD --dir {tmp_path}") for line in lines)
+    assert any("cities_fts MATCH" in line for line in lines)
+
+
+def test_a_password_that_no_longer_holds_is_not_shown(cluster, server, tmp_path, out, monkeypatch):
+    monkeypatch.setattr(up, "load_sample", lambda *_, password: None)
+    sample_is_there(server, status=404)
+    run_cluster(cluster, tmp_path, sample=True, as_json=False, out=console(out))
+    assert up.USER not in out.getvalue()
+    assert list_line(server.url) in out.getvalue()
+
+
+def test_nothing_is_shown_that_is_not_there(cluster, server, tmp_path, out, monkeypatch):
+    monkeypatch.setattr(up, "load_sample", lambda *_, password: None)
+    run_cluster(cluster, tmp_path, sample=True, as_json=False, out=console(out))
+    assert "/api/" not in out.getvalue()
+    assert "sqlite_version()" in out.getvalue()
+
+
+def test_without_sample_data_the_records_api_is_not_even_asked(cluster, server, tmp_path, out):
+    run_cluster(cluster, tmp_path, sample=False, as_json=False, out=console(out))
+    assert [path for _, path, *_ in server.requests if path.startswith("/api/")] == []
+    assert "/api/" not in out.getvalue()
+
+
+def test_the_sample_password_is_always_the_same_for_a_secret():
+    assert sample_password("one") == sample_password("one") != sample_password("other")
 
 
 def test_as_json_it_is_one_document(cluster, tmp_path, out, capsys):
