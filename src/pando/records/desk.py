@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from random import Random  # noqa: TID251 - only the type; the generator is passed in
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pando.clock import Clock
 from pando.errors import NotReady
@@ -27,6 +27,8 @@ from pando.records.record import GUEST, Record, Viewer, from_row
 from pando.records.schema_cache import Known, SchemaCache
 from pando.records.setup import ensure
 
+COUNTS_MAX: Final = 500
+"""Answers that follow from values alone and are kept; when there are more, all are forgotten."""
 SIGNED_IN_MAX: Final = 2000
 """Records of signed-in callers that a process remembers; when there are more, all are forgotten."""
 
@@ -104,6 +106,7 @@ class Desk:
     cache: SchemaCache = field(init=False)
     _compiler: Compiler | None = field(default=None, init=False)
     _compiler_version: int = field(default=-1, init=False)
+    _counts: dict[tuple[object, ...], int] = field(default_factory=dict, init=False)
     _signed_in: dict[tuple[int, str, str], tuple[Record, Basis]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -144,6 +147,24 @@ class Desk:
             reads = notes.reading if notes.reading is not None and notes.engine is self.engine else self.engine.reads()
         rows = await reads.query(compiled.sql, compiled.args)
         return compiled.columns, rows
+
+    async def count(self, asking: Asking, collection: Collection, **parts: Any) -> int:  # noqa: ANN401
+        """Count rows of a collection; `parts` are those of a Question. Raises ApiError.
+
+        What follows from values alone, as most rules for new records do, is computed once for the same values.
+        """
+        question = Question(collection=collection, request=asking.info, now=asking.now, count=True, **parts)
+        compiled = self.compiler(asking.schema).select(question)
+        key = (compiled.sql, compiled.args, tuple([type(arg) for arg in compiled.args]))  # else 1 would be 1.0
+        if compiled.is_of_values and key in self._counts:
+            return self._counts[key]
+        rows = await self.engine.reads().query(compiled.sql, compiled.args)
+        found = cast("int", rows[0][0])
+        if compiled.is_of_values:
+            if len(self._counts) >= COUNTS_MAX:
+                self._counts.clear()
+            self._counts[key] = found
+        return found
 
     async def asking(
         self, authorization: str, *, method: str, query: Mapping[str, str], headers: Mapping[str, str], peer: str = ""

@@ -226,10 +226,7 @@ async def _would_hold(
         each.name: "" if each.type == "password" else ops(each).to_column(values[each.name])
         for each in collection.fields
     }
-    _, rows = await desk.ask(
-        asking, collection, columns=("id",), filters=(Filter(rule, Trust.RULE),), overlay=overlay, limit=1
-    )
-    return bool(rows)
+    return await desk.count(asking, collection, filters=(Filter(rule, Trust.RULE),), overlay=overlay) > 0
 
 
 async def _manages(desk: Desk, asking: Asking, collection: Collection, draft: Draft, stored: Record | None) -> bool:
@@ -259,12 +256,14 @@ async def _problems_of_new(
 async def _problems(
     desk: Desk, asking: Asking, draft: Draft, collection: Collection, stored: Record | None
 ) -> dict[str, Problem | Problems]:
-    """Check each value that was set, then whether related records exist."""
+    """Check each value, of a change also those that stay: the field may ask for more than it did when they were stored.
+
+    Then whether related records exist, those that are new.
+    """
     found: dict[str, Problem | Problems] = dict(draft.problems)
-    names = draft.values if stored is None else draft.changed
-    for name in names:
-        known = collection.by_name[name]
-        if name in found:
+    for known in collection.fields:
+        name = known.name
+        if name in found or (name == "id" and stored is not None and draft.values[name] == stored.id):
             continue
         its = ops(known)
         problem = its.check(draft.values[name])

@@ -104,7 +104,11 @@ class _Maker:
                 self.add(self._random.choice(node.options))
             case Repeat():
                 high = node.low + OPEN_COUNT_EXTRA if node.high is None else node.high
-                for _ in range(self._random.randint(node.low, high)):
+                count = self._random.randint(node.low, high)
+                if isinstance(node.item, Chars) and len(self.made) + count <= GENERATED_CHARS_MAX:
+                    self.made += self._random.choices(_members(node.item), k=count)
+                    return
+                for _ in range(count):
                     self.add(node.item)
             case Anchor():
                 raise PatternError("a pattern that makes texts has no anchors")

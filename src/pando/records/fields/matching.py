@@ -10,6 +10,7 @@ Pure. Not here: what patterns look like (`patterns`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -60,11 +61,15 @@ class Matcher:
         places = {step.place for step in self._steps}
         self._has_lines = bool(places & {Place.LINE_BEGINS, Place.LINE_ENDS})
         self._has_words = bool(places & {Place.WORD_EDGE, Place.NO_WORD_EDGE})
+        self._plain = _plain(node)
         self._closed: dict[tuple[States, int], tuple[States, bool]] = {}
         self._moved: dict[tuple[States, str], States] = {}
 
     def is_found_in(self, text: str) -> bool:
         """Tell whether the pattern matches anywhere in a text."""
+        plain = self._plain
+        if plain is not None and text.isascii():
+            return plain.low <= len(text) <= plain.high and plain.chars.issuperset(text)
         states = self._start
         before = ""
         for char in text:
@@ -165,6 +170,23 @@ class Matcher:
             taken = [step.nexts[0] for step in steps if step.chars is not None and step.chars.has(char)]
             found = self._moved[key] = self._start.union(taken)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """What the patterns of ids mostly are: from `low` to `high` of some characters and nothing else, as in ^[a-z]+$."""
+
+    chars: frozenset[str]
+    low: int
+    high: float
+
+
+def _plain(node: Node) -> _Plain | None:
+    match node:
+        case Sequence((Anchor(Place.TEXT_BEGINS), Repeat(Chars() as chars, low, high), Anchor(Place.TEXT_ENDS))):
+            found = frozenset(char for char in map(chr, range(128)) if chars.has(char))
+            return _Plain(found, low, math.inf if high is None else high)
+    return None
 
 
 def _is_word(char: str) -> bool:

@@ -120,6 +120,11 @@ class Compiled:
     tables: frozenset[str] = frozenset()
     is_volatile: bool = False
 
+    @property
+    def is_of_values(self) -> bool:
+        """Whether the answer follows from the values alone: the same ones always give the same."""
+        return not self.tables and not self.is_volatile
+
 
 @dataclass(frozen=True, slots=True)
 class _Template:
@@ -268,9 +273,7 @@ class _Select:
             joins = self._scopes.tables(self._conditions.singles)
         except FilterError as error:
             raise self._for_all(error) from error
-        parts: Fragment = (
-            *(self._overlay() if question.overlay is not None else ()),
-            "SELECT ",
+        body: Fragment = (
             *(("COUNT(*)",) if question.count else joined(", ", [self._rows.column(each) for each in columns])),
             f" FROM {self._table()} AS {self._dialect.name(self._rows.join.alias)}",
             *joins,
@@ -278,6 +281,7 @@ class _Select:
             *((" ORDER BY ", *order) if order and not question.count else ()),
             *(() if question.count else self._window()),
         )
+        parts: Fragment = (*(self._overlay(body) if question.overlay is not None else ()), "SELECT ", *body)
         sql, slots = _written(parts, self._dialect)
         if len(slots) > SLOTS_MAX or len(sql) > limits.SQL_SIZE_BYTES_MAX:
             raise self._for_all(FilterError("the filter is too long"))
@@ -293,9 +297,12 @@ class _Select:
         name = self._question.collection.name
         return self._dialect.name(name if self._question.overlay is None else f"@{name}")
 
-    def _overlay(self) -> Fragment:
-        """Make a table of the one record, under a name that no collection has."""
-        fields = self._question.collection.fields
+    def _overlay(self, body: Fragment) -> Fragment:
+        """Make a table of what is asked of the one record, under a name that no collection has."""
+        asked = {each.name for each in body if isinstance(each, Column) and each.join is self._rows.join}
+        fields = [each for each in self._question.collection.fields if each.name in asked]
+        if not fields:
+            return (f"WITH {self._table()} AS (SELECT 1) ",)
         names = ", ".join(self._dialect.name(each.name) for each in fields)
         values = [self._dialect.as_column(each, (OverlaySlot(each.name),)) for each in fields]
         return (f"WITH {self._table()} ({names}) AS (SELECT ", *joined(", ", values), ") ")
