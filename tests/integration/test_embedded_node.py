@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from cluster_kit import wait_until
@@ -66,3 +68,30 @@ def test_what_cannot_start_says_why(tmp_path):
     assert program.process.wait(READY_S) == 1
     program.process.stdin.close()
     program.process.stdout.close()
+
+
+SCRIPT = """
+import os, sys
+from pando import Pando
+
+app = Pando(sys.argv[1]).sync
+notes = app.send("POST", "/api/collections", body={"name": "notes", "fields": [{"name": "text", "type": "text"}]})
+made = app.collection("notes").create({"text": "from the parent"})
+if child := os.fork():
+    assert os.waitpid(child, 0)[1] == 0
+    assert {each.text for each in app.collection("notes").full_list()} == {"from the parent", "from the child"}
+    assert app.sql("SELECT count(*) FROM notes").value == 2
+    app.close()
+    app.close()
+    assert app.collection("notes").view(made.id) == made, "a call after the end begins again"
+else:
+    app.collection("notes").create({"text": "from the child"})
+"""
+
+
+def test_a_script_calls_without_a_loop_also_after_a_fork(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, tmp_path / "data"], capture_output=True, text=True, timeout=READY_S
+    )
+    assert done.returncode == 0, done.stderr
+    wait_until(lambda: not running(tmp_path / "data"), READY_S, "the node's end")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from pando.embedded.collections import Collection
 from pando.embedded.mounting import Mounted
 from pando.embedded.records import Record, Rows, Value, rows_of
 from pando.embedded.sites import Running, open_site
+from pando.embedded.sync import Sync
 from pando.errors import InvalidRequest, PandoError, SqlError
 from pando.log import EventLog
 from pando.node.embedded import OURS
@@ -57,6 +58,21 @@ class Caller:
         return await self.request(Asked(method=method, segments=segments, query=query, body=body))
 
 
+@dataclass(slots=True)
+class _Loop:
+    """What one event loop has: its site, being opened or open, and how many contexts want it."""
+
+    opening: asyncio.Task[Running]
+    users: int = 0
+
+    @property
+    def ready(self) -> Running | None:
+        """The site, None if it is not open."""
+        if not self.opening.done() or self.opening.cancelled() or self.opening.exception() is not None:
+            return None
+        return self.opening.result()
+
+
 class Pando(Caller):
     """A node in this program. Calls of its own have all rights; `as_user` gives those of somebody."""
 
@@ -80,12 +96,10 @@ class Pando(Caller):
         )
         self._log = EventLog("program", level=self.settings.log_level, form=self.settings.log_format)
         self._attachment = Attachment(options, self._log)
-        self._sites: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[Running]] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._users = 0
+        self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
         self._pid = os.getpid()
         self.asgi = Mounted(self)
+        self._sync = Sync(self)
 
     # -- life --
 
@@ -95,24 +109,26 @@ class Pando(Caller):
 
     async def stop(self) -> None:
         """End what this event loop has; the node stops when no process uses it any more."""
-        self._look_for_fork()
-        opening = self._sites.pop(asyncio.get_running_loop(), None)
-        if opening is not None:
+        self._look_around()
+        ours = self._loops.pop(asyncio.get_running_loop(), None)
+        if ours is not None:
             with contextlib.suppress(PandoError, asyncio.CancelledError):
-                await (await opening).ending.aclose()
-        if not self._sites:
+                await (await ours.opening).close()
+        if not self._loops:
             await asyncio.to_thread(self._attachment.detach)
 
     async def __aenter__(self) -> Pando:
         """Start."""
         await self.start()
-        self._users += 1
+        self._loops[asyncio.get_running_loop()].users += 1
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop, unless another context of this program is open."""
-        self._users -= 1
-        if not self._users:
+        """Stop, unless another context of this event loop is open."""
+        ours = self._loops.get(asyncio.get_running_loop())
+        if ours is not None:
+            ours.users -= 1
+        if ours is None or ours.users <= 0:
             await self.stop()
 
     @contextlib.asynccontextmanager
@@ -123,36 +139,52 @@ class Pando(Caller):
 
     async def running(self) -> Running:
         """Give the site of this event loop, opened if need be. Raises PandoError."""
-        self._look_for_fork()
+        self._look_around()
         loop = asyncio.get_running_loop()
-        opening = self._sites.get(loop)
-        if opening is None:
-            opening = self._sites[loop] = loop.create_task(self._open())
+        ours = self._loops.get(loop)
+        if ours is None:
+            ours = self._loops[loop] = _Loop(loop.create_task(self._open()))
+        elif (found := ours.ready) is not None:
+            if not found.is_broken:
+                return found
+            ours.opening = loop.create_task(self._open_another(found))
         try:
-            return await asyncio.shield(opening)
+            return await asyncio.shield(ours.opening)
         except BaseException:
-            if opening.done() and (opening.cancelled() or opening.exception()) and self._sites.get(loop) is opening:
-                del self._sites[loop]
+            if ours.opening.done() and ours.ready is None and self._loops.get(loop) is ours:
+                del self._loops[loop]
             raise
 
+    async def _open_another(self, broken: Running) -> Running:
+        await broken.close()
+        return await self._open()
+
     async def _open(self) -> Running:
-        await asyncio.to_thread(self._attachment.attach)
+        facts = await asyncio.to_thread(self._attachment.attach)
         runtime = Runtime(
-            settings=self.settings,
+            settings=replace(self.settings, public_url=facts.url) if facts.url else self.settings,
             secret=read_or_create_secret(self.settings.dir, self.settings.secret),
             sockets=sockets_directory(self.settings.dir),
             alive_fd=-1,
         )
-        return await open_site(self._attachment, runtime, self._log)
+        return await open_site(runtime, self._log)
 
-    def _look_for_fork(self) -> None:
-        """What the parent opened is the parent's."""
+    def _look_around(self) -> None:
+        """Let go what loops have left behind that were closed; after a fork, what the parent opened is the parent's."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._sites = weakref.WeakKeyDictionary()
-            self._users = 0
+            self._loops = {}
+        for loop in [each for each in list(self._loops) if each.is_closed()]:
+            left = self._loops.pop(loop).ready
+            if left is not None:
+                left.abandon()
 
     # -- what it is for --
+
+    @property
+    def sync(self) -> Sync:
+        """The same for programs without an event loop: each call waits for its answer."""
+        return self._sync
 
     def as_user(self, user: str | Record) -> Caller:
         """Give calls in somebody's name, with all rules applied: of a token, or of a record of an auth collection."""

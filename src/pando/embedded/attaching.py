@@ -57,6 +57,15 @@ class NodeOptions:
     has_port: bool
 
 
+@dataclass(slots=True)
+class _Keeping:
+    """One time of being attached: the thread that watches, and what it watches now."""
+
+    connection: socket.socket | None = None
+    thread: threading.Thread | None = None
+    is_ending: bool = False
+
+
 class Attachment:
     """The connection of this process to the node of a directory."""
 
@@ -65,9 +74,7 @@ class Attachment:
         self._log = log
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._connection: socket.socket | None = None
-        self._thread: threading.Thread | None = None
-        self._is_ending = False
+        self._keeping: _Keeping | None = None
         self._may_start = True
         self.facts = NodeFacts()
         """Who the node is, as far as known."""
@@ -76,53 +83,54 @@ class Attachment:
     def attach(self) -> NodeFacts:
         """Find the node or start it, once; returns when its supervisor runs. Raises PandoError."""
         with self._lock:
-            if self._thread is None:
-                connection = self._find(self._clock.monotonic() + START_S)
-                self._is_ending = False
-                self._connection = connection
-                self._thread = threading.Thread(target=self._keep, name="pando node", daemon=True)
-                self._thread.start()
+            if self._keeping is None:
+                keeping = _Keeping()
+                keeping.connection = self._find(keeping)
+                keeping.thread = threading.Thread(target=self._keep, args=(keeping,), name="pando node", daemon=True)
+                self._keeping = keeping
+                keeping.thread.start()
             return self.facts
 
     def detach(self) -> None:
         """Let the node go; if nobody else uses it, return when it has stopped."""
         with self._lock:
-            thread, self._thread = self._thread, None
-            self._is_ending = True
-            connection = self._connection
-        if thread is None:
+            keeping, self._keeping = self._keeping, None
+        if keeping is None or keeping.thread is None:
             return
-        if connection is not None:
+        keeping.is_ending = True
+        if (connection := keeping.connection) is not None:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_WR)
-        thread.join(STOP_S)
+        keeping.thread.join(STOP_S)
 
     def forget(self) -> None:
         """In a child after a fork: the connection is the parent's; this process has none yet."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None and keeping.connection is not None:
+            keeping.connection.close()
         self._lock = threading.Lock()
-        self._thread = None
 
     # -- watching --
 
-    def _keep(self) -> None:
+    def _keep(self, keeping: _Keeping) -> None:
         """Wait for the connection's end; unless it was ours to end it, find or start the node again."""
-        while (connection := self._connection) is not None:
+        while (connection := keeping.connection) is not None:
             with contextlib.suppress(OSError):
                 while connection.recv(4096):
                     continue
+            keeping.connection = None
             connection.close()
-            self._connection = None
-            if not self._is_ending:
+            if not keeping.is_ending:
                 self._log.emit("process.died", child="node", pid=self.facts.pid, status="unknown")
-                self._connection = self._find_again()
+                keeping.connection = self._find_again(keeping)
+                if keeping.is_ending and keeping.connection is not None:  # told so meanwhile
+                    with contextlib.suppress(OSError):
+                        keeping.connection.shutdown(socket.SHUT_WR)
 
-    def _find_again(self) -> socket.socket | None:
-        while not self._is_ending:
+    def _find_again(self, keeping: _Keeping) -> socket.socket | None:
+        while not keeping.is_ending:
             try:
-                return self._find(self._clock.monotonic() + START_S)
+                return self._find(keeping)
             except PandoError as error:
                 self._log.emit("process.failed", error=f"{error.code}: {error.message}")
                 sleep_blocking(AGAIN_S)
@@ -130,7 +138,8 @@ class Attachment:
 
     # -- finding --
 
-    def _find(self, deadline: float) -> socket.socket:
+    def _find(self, keeping: _Keeping) -> socket.socket:
+        deadline = self._clock.monotonic() + START_S
         directory = self._options.directory
         layout = Layout(directory)
         try:
@@ -147,7 +156,7 @@ class Attachment:
                     return self._connect() or self._start()
                 finally:
                     starting.release()
-            if self._is_ending or self._clock.monotonic() > deadline:
+            if keeping.is_ending or self._clock.monotonic() > deadline:
                 raise NotReady(f"the node of {directory} cannot be reached: who started it does not answer")
             sleep_blocking(_POLL_S)
 
@@ -176,9 +185,10 @@ class Attachment:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
+                has_port = "1" if options.has_port else "0"
                 flags = json.dumps({**options.flags, "dir": str(options.directory)})
                 process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "pando.node.embedded", str(theirs.fileno()), *_words(options), flags],
+                    [sys.executable, "-P", "-m", "pando.node.embedded", str(theirs.fileno()), has_port, flags],
                     env=_environment(options.secret),
                     pass_fds=(theirs.fileno(),),
                     stdin=subprocess.DEVNULL,
@@ -206,10 +216,6 @@ def _forget_all() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_all)
-
-
-def _words(options: NodeOptions) -> list[str]:
-    return ["1" if options.has_port else "0"]
 
 
 def _environment(secret: str) -> dict[str, str]:

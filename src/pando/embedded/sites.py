@@ -1,17 +1,21 @@
 """One site per event loop: what answers requests within this process.
 
-A site is opened at the first use in a loop. Not here: what is asked (`pando.embedded.calling`).
+It has a unix socket, as web processes have: for requests that came to another process of the node and are for an event
+stream or a transaction which lives here. Not here: what is asked (`pando.embedded.calling`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from pando.api.site import OpenSite, Site
-from pando.embedded.attaching import Attachment
 from pando.errors import NotReady, Overloaded
 from pando.log import EventLog
 from pando.node.runtime import Runtime
@@ -25,33 +29,64 @@ INDEXES_MAX: Final = 1000
 """Event loops that use one node at a time."""
 
 
-@dataclass(slots=True)
 class Running:
-    """A site with what is to be given back after it."""
+    """A site that answers."""
 
-    site: Site
-    open: OpenSite
-    index: FileLock
-    house: FileLock
-    ending: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    def __init__(
+        self,
+        site: Site,
+        open: OpenSite,
+        broken: asyncio.Event,
+        ending: contextlib.AsyncExitStack,
+        locks: Sequence[FileLock],
+    ) -> None:
+        self.site = site
+        self.open = open
+        self._broken = broken
+        self._ending = ending
+        self._locks = locks
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a part of it has failed, so that another one must take its place."""
+        return self._broken.is_set()
+
+    async def close(self) -> None:
+        """End it."""
+        await self._ending.aclose()
+
+    def abandon(self) -> None:
+        """End what can be ended when the event loop is closed already."""
+        self.open.service.close()
+        self.open.passwords.close()
+        for lock in self._locks:
+            lock.release()
 
 
-async def open_site(attachment: Attachment, runtime: Runtime, log: EventLog) -> Running:
+async def open_site(runtime: Runtime, log: EventLog) -> Running:
     """Open a site in this event loop; returns when the node can serve. Raises PandoError."""
-    index, lock = claim_index(runtime)
-    house = FileLock(runtime.sockets / "house.lock")
-    site = Site(runtime, index, log, on_ended=lambda task: _note(task, log), keeps_house=house.try_acquire)
+    broken = asyncio.Event()
+
+    def note(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.emit("process.failed", error=repr(error))
+            broken.set()
+
     async with contextlib.AsyncExitStack() as stack:
+        index, lock = claim_index(runtime)
         stack.callback(lock.release)
+        house = FileLock(runtime.sockets / "house.lock")
         stack.callback(house.release)
+        site = Site(runtime, index, log, on_ended=note, keeps_house=house.try_acquire)
         await stack.enter_async_context(site)
+        await stack.enter_async_context(siblings(site))
         try:
             async with asyncio.timeout(READY_S):
                 found = await site.until_ready()
         except TimeoutError:
             reason = site.store.reason or "it does not say why"
             raise NotReady(f"the node is not ready after {READY_S:g} s: {reason}") from None
-        return Running(site, found, lock, house, stack.pop_all())
+        return Running(site, found, broken, stack.pop_all(), (lock, house))
     raise AssertionError
 
 
@@ -64,6 +99,37 @@ def claim_index(runtime: Runtime) -> tuple[int, FileLock]:
     raise Overloaded(f"{INDEXES_MAX} event loops use this node already")
 
 
-def _note(task: asyncio.Task[None], log: EventLog) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.emit("process.failed", error=repr(error))
+class _Sibling(HttpToolsProtocol):
+    """Its requests are not the program's, so they are not in its log."""
+
+    def __init__(self, *args: Any) -> None:  # noqa: ANN401 - uvicorn's
+        super().__init__(*args)
+        self.access_log = False
+
+
+@contextlib.asynccontextmanager
+async def siblings(site: Site) -> AsyncIterator[None]:
+    """Take requests from other processes of the node."""
+    config = uvicorn.Config(
+        site.app,
+        http=HttpToolsProtocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,  # and nothing else that would touch the program's own logging
+        server_header=False,
+        proxy_headers=False,
+    )
+    config.load()
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    path = site.runtime.web_socket(site.index)
+    path.unlink(missing_ok=True)
+    server = await loop.create_unix_server(lambda: _Sibling(config, state, {}, loop), str(path))
+    try:
+        yield
+    finally:
+        server.close()
+        for connection in list(state.connections):
+            connection.shutdown()
+        path.unlink(missing_ok=True)
