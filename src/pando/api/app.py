@@ -6,6 +6,8 @@ SQL routes go to the pipeline handler without any further step, WebSockets to th
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -35,6 +37,8 @@ Routes = Mapping[str, Mapping[str, Handler]]
 SQL_PREFIXES: Final = ("/v1", "/v2", "/v3", "/dev/")
 """What the pipeline handler is asked about."""
 RECORDS_PREFIX: Final = "/api/"
+BEGIN_WAIT_S: Final = 10.0
+"""How long a request for records waits for a node that has just started."""
 PREFLIGHT_S: Final = 86400
 """How long a browser may remember that it may call."""
 EXPOSED_HEADERS: Final = b"pando-bookmark, retry-after"
@@ -56,14 +60,28 @@ OWN_ROUTES: Final[Routes] = {"/version": {"GET": _version}}
 class App:
     """Dispatches requests. `sql` and `websocket` are None until the store has said who the node is."""
 
-    def __init__(self, routes: Routes, log: EventLog, not_ready: Callable[[], str]) -> None:
+    def __init__(
+        self, routes: Routes, log: EventLog, not_ready: Callable[[], str], *, begin_wait_s: float = BEGIN_WAIT_S
+    ) -> None:
         """`not_ready`: says why SQL cannot be served yet."""
         self._routes = {**OWN_ROUTES, **routes}
         self._log = log
         self._not_ready = not_ready
+        self._begin_wait_s = begin_wait_s
         self.sql: AsgiHandler | None = None
         self.websocket: AsgiHandler | None = None
-        self.records: AsgiHandler | None = None
+        self._records: AsgiHandler | None = None
+        self._begun = asyncio.Event()
+
+    @property
+    def records(self) -> AsgiHandler | None:
+        """What answers requests for records; None until the store has said who the node is."""
+        return self._records
+
+    @records.setter
+    def records(self, handler: AsgiHandler) -> None:
+        self._records = handler
+        self._begun.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hold one WebSocket."""
@@ -85,12 +103,19 @@ class App:
                 await send_response(error_response(self._why_not()), send)
             return
         if path.startswith(RECORDS_PREFIX):
-            if self.records is not None:
-                await self.records(scope, receive, send)
-            else:
-                await send_response(error_response(self._why_not()), send)
+            await self._answer_records(scope, receive, send)
             return
         await self._answer(scope, receive, send)
+
+    async def _answer_records(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; who comes too early waits a while, since PocketBase can answer as soon as it listens."""
+        if self._records is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._begun.wait(), self._begin_wait_s)
+        if self._records is not None:
+            await self._records(scope, receive, send)
+        else:
+            await send_response(error_response(self._why_not()), send)
 
     def _why_not(self) -> NotReady:
         return NotReady(f"the node cannot serve yet: {self._not_ready()}")

@@ -4,7 +4,7 @@ import json
 from asgi_client import call
 
 from pando.api.app import App
-from pando.api.http import Response, json_response
+from pando.api.http import Response, json_response, send_response
 from pando.errors import Forbidden, StorageFull
 from pando.log import EventLog
 
@@ -19,7 +19,8 @@ class Tried:
             "/bug": {"GET": self.bug},
             "/stream": {"GET": self.stream},
         }
-        self.app = App(routes, EventLog("web-0", form="json", write=self.lines.append), lambda: "the store is starting")
+        log = EventLog("web-0", form="json", write=self.lines.append)
+        self.app = App(routes, log, lambda: "the store is starting", begin_wait_s=0.01)
 
     async def hello(self, request):
         return json_response({"query": request.query()})
@@ -123,5 +124,20 @@ def test_a_client_that_goes_away_within_its_body_is_no_error():
         await tried.app(scope, receive, send)
         assert sent == []
         assert tried.lines == []
+
+    asyncio.run(scenario())
+
+
+def test_a_request_for_records_that_comes_too_early_waits_a_while():
+    async def scenario():
+        tried = Tried()
+        late = await call(tried.app, "GET", "/api/health")
+        assert (late.status, late.json()["code"]) == (503, "NOT_READY")
+        app = App({}, EventLog("web-0", write=tried.lines.append), lambda: "the store is starting")
+        waiting = asyncio.create_task(call(app, "GET", "/api/health"))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        app.records = lambda _scope, _receive, send: send_response(json_response({"begun": True}), send)
+        assert (await waiting).json() == {"begun": True}
 
     asyncio.run(scenario())
