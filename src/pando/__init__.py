@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pando.embedded.application import Caller as Caller
     from pando.embedded.application import Pando as Pando
+    from pando.embedded.hearing import Event as Event
     from pando.embedded.records import Page as Page
     from pando.embedded.records import Record as Record
     from pando.embedded.records import Rows as Rows
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Caller": "pando.embedded.application",
     "Pando": "pando.embedded.application",
+    "Event": "pando.embedded.hearing",
     "Page": "pando.embedded.records",
     "Record": "pando.embedded.records",
     "Rows": "pando.embedded.records",

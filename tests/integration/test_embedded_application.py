@@ -130,6 +130,51 @@ def test_sql(node):
     assert [each.changed for each in node.run(node.app.sql_batch(both[:1] * 2))] == [1, 1]
 
 
+def test_what_changes_is_heard_in_order_also_after_a_pause(node):
+    async def scenario():
+        heard, done = [], asyncio.Event()
+
+        async def handler(event):
+            heard.append((event.action, event.record.title))
+            if event.action == "update":
+                raise ValueError("the program's own mistake")
+            if event.action == "delete":
+                await subscription.stop()
+                done.set()
+
+        mistakes = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: mistakes.append(context["exception"]))
+        subscription = await node.app.subscribe("posts/*", handler)
+        made = await node.posts.create({"title": "heard", "views": 1})
+        await node.posts.update(made.id, {"title": "changed"})
+        await node.posts.delete(made.id)
+        async with asyncio.timeout(20):
+            await done.wait()
+        await node.posts.create({"title": "not heard"})
+        asyncio.get_running_loop().set_exception_handler(None)
+        assert heard == [("create", "heard"), ("update", "changed"), ("delete", "changed")]
+        assert [str(each) for each in mistakes] == ["the program's own mistake"]
+        async with asyncio.timeout(20):
+            first = await anext(node.app.changes(0))
+            found = []
+            async for event in node.app.changes(first.cursor):
+                found.append(event)
+                if event.action == "delete" and event.record.id == made.id:
+                    break
+        mine = [event for event in found if event.record.id == made.id]
+        assert [event.action for event in mine] == ["create", "update", "delete"]
+        assert mine[0].record == made and mine[0].old is None
+        assert mine[1].old == made and mine[1].record.title == "changed"
+
+    node.run(scenario())
+
+
+@pytest.mark.parametrize("topic", ["posts", "posts/", "/x", ""])
+def test_a_topic_names_a_collection_and_a_record(node, topic):
+    with pytest.raises(pando.PandoError, match="is no topic"):
+        node.run(node.app.subscribe(topic, print))
+
+
 async def ask(asgi, method, path, *, root="", body=b"", headers=()):
     """One request to an ASGI application; gives status and JSON."""
     scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http"}

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from cluster_kit import wait_until
+from cluster_kit import free_base_port, wait_until
 from embedded_kit import READY_S, Program, programs, running
 
 pytestmark = pytest.mark.slow
@@ -34,6 +34,7 @@ def test_a_killed_program_leaves_nothing_behind_and_loses_nothing(tmp_path):
         assert sorted(each["id"] for each in found) == sorted(each["id"] for each in made)
 
 
+@pytest.mark.full  # the workers of test_embedded_asgi do the same behind a server
 def test_several_programs_share_one_node_and_outlive_each_other(tmp_path):
     with programs(tmp_path / "data", 3) as (first, second, third):
         supervisor = running(tmp_path / "data")["supervisor"]
@@ -95,3 +96,28 @@ def test_a_script_calls_without_a_loop_also_after_a_fork(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     wait_until(lambda: not running(tmp_path / "data"), READY_S, "the node's end")
+
+
+def test_a_replica_passes_writes_to_the_primary_and_knows_them_then(tmp_path):
+    port = free_base_port(1)
+    secret = "the secret of both nodes"
+    url = f"http://127.0.0.1:{port}"
+    with (
+        programs(tmp_path / "first", http=f"127.0.0.1:{port}", web=1, secret=secret) as (primary,),
+        programs(tmp_path / "second", primary=url, secret=secret) as (replica,),
+    ):
+        primary.ask("define", "posts")
+        made = primary.ask("create", "posts", {"title": "one"})
+        wait_until(lambda: replica.ask("full_list", "posts") == [made], READY_S, "the replica has it")
+        assert "superuser upsert" in replica.ask("create", "posts", {"title": "two"})["message"]
+        password = {"password": "correct horse", "passwordConfirm": "correct horse"}
+        primary.ask("create", "_superusers", {"email": "su@example.com", **password})
+        wait_until(lambda: replica.works("create", "posts", {"title": "two"}), READY_S, "the replica knows of it")
+        assert {each["title"] for each in replica.ask("full_list", "posts")} == {"one", "two"}
+        refused = replica.ask("create", "posts", {"title": ""})
+        assert refused == primary.ask("create", "posts", {"title": ""}) and refused["error"] == "INVALID_REQUEST"
+        replica.ask("sql", "CREATE TABLE notes (text)")
+        replica.ask("sql", "INSERT INTO notes VALUES (?)", "hello")
+        assert (
+            replica.ask("sql", "SELECT text FROM notes") == primary.ask("sql", "SELECT text FROM notes") == [["hello"]]
+        )

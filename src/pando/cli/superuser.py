@@ -168,8 +168,10 @@ def _node(directory: Path) -> Iterator[_Node]:
     place = _own_directory(directory)
     secret = None if place == directory else find_secret(directory)
     directory = place
-    web_socket = sockets_directory(directory) / "web-0.sock"
-    with contextlib.nullcontext() if _listens(web_socket) else _started(directory, web_socket, secret):
+    sockets = sockets_directory(directory)
+    running = next(filter(_listens, sorted(sockets.glob("web-*.sock"))), None)  # a program's, if it has no others
+    web_socket = running or sockets / "web-0.sock"
+    with contextlib.nullcontext() if running else _started(directory, web_socket, secret):
         token = make_token(secret) if secret else own_token(directory)  # one that was started has made its secret
         if token is None:
             raise NotReady(f"the secret of {directory} is not at hand; set PANDO_SECRET")

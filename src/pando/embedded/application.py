@@ -14,18 +14,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from pando.api.site import OpenSite
 from pando.embedded.attaching import Attachment, NodeOptions
 from pando.embedded.calling import SUPERUSER, Asked, Who, call
 from pando.embedded.collections import Collection
+from pando.embedded.hearing import Event, Handler, Subscription, events
 from pando.embedded.mounting import Mounted
 from pando.embedded.records import Record, Rows, Value, rows_of
 from pando.embedded.sites import Running, open_site
 from pando.embedded.sync import Sync
 from pando.errors import InvalidRequest, PandoError, SqlError
 from pando.log import EventLog
-from pando.node.embedded import OURS
+from pando.node.embedded import NOWHERE, OURS
 from pando.node.runtime import Runtime, sockets_directory
 from pando.node.secret import read_or_create_secret
+from pando.records.realtime.feed import Feed
 from pando.settings import Settings, load_settings
 from pando.sql.service import Call
 from pando.store import requests as store
@@ -161,8 +164,9 @@ class Pando(Caller):
 
     async def _open(self) -> Running:
         facts = await asyncio.to_thread(self._attachment.attach)
+        where = {"public_url": facts.url} if facts.url else {"http": NOWHERE}
         runtime = Runtime(
-            settings=replace(self.settings, public_url=facts.url) if facts.url else self.settings,
+            settings=replace(self.settings, **where),
             secret=read_or_create_secret(self.settings.dir, self.settings.secret),
             sockets=sockets_directory(self.settings.dir),
             alive_fd=-1,
@@ -198,6 +202,21 @@ class Pando(Caller):
     def as_guest(self) -> Caller:
         """Give calls of somebody who is not signed in."""
         return Caller(self, Who())
+
+    def changes(self, since: int | None = None) -> AsyncIterator[Event]:
+        """Give what happens to records, in the order of the commits: after an event's cursor, or from now on.
+
+        Raises ApiError 410 if what comes after the cursor is no longer kept.
+        """
+        return events(self._open_site, since)
+
+    async def subscribe(self, topic: str, handler: Handler) -> Subscription:
+        """Call a function for each event of `COLLECTION/*` or `COLLECTION/ID` from now on."""
+        place = await Feed((await self._open_site()).desk.engine.reads()).newest()
+        return Subscription(topic, handler, self.changes(place))
+
+    async def _open_site(self) -> OpenSite:
+        return (await self.running()).open
 
     async def sql(self, sql: str, *args: Value, database: str = DEFAULT_DATABASE) -> Rows:
         """Run one statement: a read on this node, anything else on the primary. Raises SqlError."""

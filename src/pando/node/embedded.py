@@ -12,8 +12,11 @@ import json
 import os
 import socket
 import sys
+from dataclasses import replace
 from typing import TextIO
 
+NOWHERE = ("127.0.0.1", 0)
+"""The address of a node without a port: what other nodes are told of it reaches nobody."""
 OURS = "PANDO_"
 """How the environment names begin that count: a program's own DATA_DIR or JWT_SECRET is not meant for us."""
 
@@ -37,6 +40,8 @@ def main(arguments: list[str]) -> int:
     try:
         environ = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
         settings = load_settings(flags=flags, environ=environ)
+        if not has_port:
+            settings = replace(settings, http=NOWHERE)
         make = node_children if has_port else store_children
         return run(settings, make_children=make, owner=owner, has_port=has_port)
     except PandoError as error:

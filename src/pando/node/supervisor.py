@@ -82,7 +82,8 @@ def run(
         runtime = Runtime(
             settings=settings, secret=secret, sockets=sockets_directory(settings.dir), alive_fd=alive_read
         )
-        facts = NodeFacts(pid=os.getpid(), url=settings.own_url if has_port else "", is_owned=owner is not None)
+        url = settings.own_url if has_port or settings.public_url else ""
+        facts = NodeFacts(pid=os.getpid(), url=url, is_owned=owner is not None)
         owners = Owners(runtime.owners_socket, facts, first=owner)
         try:
             return Supervisor(runtime, alive_write, make_children, used_clock, owners).run()
