@@ -89,7 +89,7 @@ class OpenSite:
             guard=self._guard(),
         )
         store = site.store
-        commits = Commits(lambda: store.watch(DEFAULT_DATABASE), lambda: store.unwatch(DEFAULT_DATABASE))
+        self.commits = commits = Commits(lambda: store.watch(DEFAULT_DATABASE), lambda: store.unwatch(DEFAULT_DATABASE))
         store.on_committed = lambda told: commits.wake() if told.database == DEFAULT_DATABASE else None
         self.realtime = self._streams(commits)
         self.changes = ChangesRoutes(self.desk, commits)
