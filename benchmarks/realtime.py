@@ -37,8 +37,8 @@ class Size:
     subscribers: int = 5_000
     calm_writes: int = 20
     """Writes to all, each after the one before was heard by all."""
-    hasty_writes: int = 60
-    """Writes to all, one after the other."""
+    hasty_writes: int = 200
+    """Writes to all, by 16 clients."""
     own_writes: int = 5_000
     """Writes to one subscriber each, by 16 clients."""
 
@@ -181,8 +181,11 @@ async def _measure(peer: Peer, size: Size, audience: Audience, writer: Writer) -
         name: round(sorted(each[name] for each in latencies)[len(latencies) // 2], 2)
         for name in ("after_answer_p50_ms", "after_answer_p99_ms", "after_request_p50_ms", "after_request_p99_ms")
     }
-    found["writes to all, one after the other"] = await _run(
-        audience, writer, size.subscribers * size.hasty_writes, _one_by_one(writer, size.hasty_writes)
+    found["writes to all, 16 clients"] = await _run(
+        audience,
+        writer,
+        size.subscribers * size.hasty_writes,
+        writer.in_parallel(size.hasty_writes, lambda _: writer.write(0)),
     )
     found["opened"]["kb_per_stream_after"] = round((peer.memory_kb() - empty_kb) / size.subscribers, 1)
     await audience.ask("close")
@@ -195,11 +198,6 @@ async def _measure(peer: Peer, size: Size, audience: Audience, writer: Writer) -
         audience, writer, len(own), writer.in_parallel(len(own), lambda number: writer.write(own[number]))
     )
     return found
-
-
-async def _one_by_one(writer: Writer, count: int) -> None:
-    for _ in range(count):
-        await writer.write(0)
 
 
 async def _at_rate(writer: Writer, records: list[int], per_s: float) -> None:

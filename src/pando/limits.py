@@ -117,6 +117,8 @@ REALTIME_OUTBOX_BYTES_MAX = 4 * MIB
 """Data of these events; a single larger event still goes out, alone."""
 REALTIME_OUTBOXES_BYTES_MAX = 256 * MIB
 """Data that waits for all streams of one web process; past it the stream with the most ends."""
+REALTIME_AHEAD_EVENTS_MAX = 100_000
+"""Events handed out before the streams of a process have all had a turn to send; past it changes wait."""
 REALTIME_JUDGE_S = 2.0
 """How long one evaluation of a rule may take, since all streams wait for it; past it those concerned end."""
 REALTIME_JUDGED_AT_ONCE = 32

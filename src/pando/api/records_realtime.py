@@ -29,6 +29,7 @@ from pando.records.realtime.judge import Judge, identity_of
 from pando.records.realtime.matching import Matcher
 from pando.records.realtime.pump import Commits, Pump
 from pando.records.realtime.topics import Subscription, check_request
+from pando.records.realtime.waking import Waking
 
 BODY_BYTES_MAX: Final = 8 << 20
 """Of a subscription request: all the topics that one may have, written out."""
@@ -63,6 +64,7 @@ class Realtime:
         self._random_bytes = random_bytes
         self._on_ended = on_ended
         self._registry = Registry()
+        self._waking = Waking(lambda callback: asyncio.get_running_loop().call_soon(callback))
         self._feed = Feed(desk.engine.reads())
         self._pump: Pump | None = None
         self._task: asyncio.Task[None] | None = None
@@ -96,7 +98,7 @@ class Realtime:
             raise NotReady("the process is being stopped; try again")
         place = await self._place_of(asked)
         self._start(asking)
-        connection = _Connection(asked.request)
+        connection = _Connection(asked.request, self._waking)
         client = connection.client = self._registry.connect(
             make_client_id(self._forwarder.node, self._forwarder.index, self._random_bytes(RANDOM_BYTES)),
             client_ip(asked, asking.known.settings.trusted_proxy),
@@ -161,7 +163,8 @@ class Realtime:
             return
         judge = Judge(self._desk, asking.known)
         matcher = Matcher(self._registry, lambda: judge.schema, judge.allowed)
-        self._pump = Pump(Feed(judge), self._registry, matcher, self._commits, self._clock)
+        room = self._waking.room
+        self._pump = Pump(Feed(judge), self._registry, matcher, self._commits, self._clock, room=room)
         self._task = asyncio.get_running_loop().create_task(self._pump.run())
         self._task.add_done_callback(self._on_ended)
 
@@ -190,19 +193,21 @@ class Realtime:
 class _Connection:
     """Where the bytes of one stream go."""
 
-    __slots__ = ("client", "ready", "request")
+    __slots__ = ("client", "ready", "request", "waking")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, waking: Waking) -> None:
         self.request = request
+        self.waking = waking
         self.ready = asyncio.Event()
         self.client: Client | None = None
 
     def wake(self) -> None:
         """There is something to be sent, or the stream has ended: then who does not read is not waited for."""
-        self.ready.set()
-        cut = self.request.scope.get(CUT)
-        if self.client is not None and self.client.ending is not None and cut is not None:
-            asyncio.get_running_loop().call_later(CUT_S, cut, self.request.scope)
+        self.waking.add(self.ready)
+        if self.client is not None and self.client.ending is not None:
+            cut = self.request.scope.get(CUT)
+            if cut is not None:
+                asyncio.get_running_loop().call_later(CUT_S, cut, self.request.scope)
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -37,7 +37,7 @@ def test_a_request_replaces_what_was_subscribed_to(streams):
     assert texts(streams, "posts/*", "posts/a", "users/*") == ["posts/a", "users/*"]
     streams.subscribe(client)
     assert texts(streams, "posts/*", "posts/a", "users/*") == []
-    assert streams.registry.topics == []
+    assert not streams.registry.topics
 
 
 def test_what_stays_misses_nothing_and_what_is_new_hears_of_later_changes(streams):
@@ -195,6 +195,27 @@ def test_when_too_much_waits_for_all_the_one_with_the_most_ends(streams, monkeyp
     assert [client.ending for client in clients] == [None, Ending.OVERFLOW, None, None]
     streams.registry.tell(clients[0], Event("t", b"1" * 450))
     assert [client.ending for client in clients[2:]] == [None, None]
+
+
+def test_what_waits_for_many_is_held_once(streams, monkeypatch):
+    monkeypatch.setattr(limits, "REALTIME_OUTBOXES_BYTES_MAX", 1000)
+    clients = [streams.connect() for _ in range(4)]
+    for _ in range(3):
+        large, other = Event("t", b"1" * 900), Event("t", b"2" * 90)
+        for client in clients:
+            streams.registry.tell(client, large)
+        streams.registry.tell(clients[0], other)
+        assert [client.ending for client in clients] == [None] * 4
+        for client in clients:  # the last one who takes it makes room
+            assert b"1" * 900 in streams.registry.take(client, 0.0)
+    streams.registry.tell(clients[0], large)
+    streams.registry.tell(clients[1], large)
+    streams.registry.end(clients[0], Ending.AGE)
+    assert streams.registry.take(clients[0], 0.0) and streams.registry.take(clients[0], 0.0) == b""
+    streams.registry.tell(clients[2], other)
+    assert [client.ending for client in clients[1:]] == [None] * 3
+    streams.registry.tell(clients[2], Event("t", b"3" * 20))
+    assert [client.ending for client in clients[1:]] == [Ending.OVERFLOW, None, None]
 
 
 def test_streams_end_when_idle_and_when_old(streams):

@@ -10,7 +10,8 @@ from pando.records.realtime.frames import (
     change_frame,
     change_line,
     connected_data,
-    event_frame,
+    event_id_line,
+    event_rest,
     record_data,
 )
 
@@ -19,6 +20,10 @@ JSON = (
     b'{"cursor":7,"time":"2023-11-14 22:13:20.042Z","table":"posts","operation":"update","key":3,'
     b'"old":{"id":"a","n":1},"new":{"id":"a","n":2}}'
 )
+
+
+def event_frame(identifier, name, data):
+    return event_id_line(identifier) + event_rest(name, data)
 
 
 def parse(stream):
@@ -39,6 +44,10 @@ def test_an_event_has_exactly_these_bytes():
     assert event_frame("abc", "posts/*", b'{"a":1}') == b'id:abc\nevent:posts/*\ndata:{"a":1}\n\n'
 
 
+def test_an_id_may_tell_the_place():
+    assert event_id_line("abc", 7) == b"id:abc.7"
+
+
 def test_the_first_event_tells_the_id():
     assert event_frame("abc", "PB_CONNECT", connected_data("abc")) == (
         b'id:abc\nevent:PB_CONNECT\ndata:{"clientId":"abc"}\n\n'
@@ -53,6 +62,8 @@ def test_a_name_cannot_add_lines():
     for name in ("a\nid:b", "a\rdata:b"):
         with pytest.raises(InvariantError):
             event_frame("i", name, b"")
+        with pytest.raises(InvariantError):
+            event_frame(name, "n", b"")
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="\r\0", exclude_categories=["Cs"])))

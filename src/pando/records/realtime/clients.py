@@ -10,16 +10,15 @@ here: which events (`matching`), HTTP.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
-from typing import NamedTuple
 
 from pando import limits
 from pando.errors import Overloaded, RetryLater, invariant
 from pando.records.problems import bad_request, forbidden, not_found
 from pando.records.realtime.changes import Cursor
-from pando.records.realtime.client_ids import event_id, split_event_id
-from pando.records.realtime.frames import connected_data, event_frame
+from pando.records.realtime.client_ids import split_event_id
+from pando.records.realtime.frames import connected_data, event_id_line, event_rest
 from pando.records.realtime.identities import CollectionEffect, Effect, Identity, IdentityKey
 from pando.records.realtime.topics import CONNECTED, Subscription
 
@@ -43,12 +42,20 @@ class StaleIdentity(RetryLater):
     """The record of a subscription request was read before a change that is handed out already: read it again."""
 
 
-class Event(NamedTuple):
-    """What a stream is told. `place`: with this event all of this change has been told; None: not yet, or no change."""
+class Event:
+    """What streams are told: one object for all that are told the same.
 
-    name: str
-    data: bytes
-    place: Cursor | None = None
+    `place`: with this event all of this change has been told; None: not yet, or no change. `rest` is what is sent after
+    the id of each stream, `waits_for` in how many outboxes it is.
+    """
+
+    __slots__ = ("place", "rest", "size", "waits_for")
+
+    def __init__(self, name: str, data: bytes, place: Cursor | None = None) -> None:
+        self.rest = event_rest(name, data)
+        self.size = len(data)
+        self.place = place
+        self.waits_for = 0
 
 
 class Held:
@@ -75,6 +82,7 @@ class Client:
         "ending",
         "held",
         "id",
+        "id_line",
         "identified_at",
         "identity",
         "ip",
@@ -89,6 +97,7 @@ class Client:
 
     def __init__(self, client_id: str, ip: str, now: float, on_ready: Callable[[], None], place: Cursor | None) -> None:
         self.id = client_id
+        self.id_line = event_id_line(client_id)
         self.ip = ip
         self.on_ready = on_ready
         self.opened_at = now
@@ -238,9 +247,9 @@ class Registry:
     # -- events --
 
     @property
-    def topics(self) -> list[str]:
-        """All topics that somebody subscribes to."""
-        return list(self._topics)
+    def topics(self) -> Collection[str]:
+        """Name all topics that somebody subscribes to."""
+        return self._topics.keys()
 
     def holders(self, topics: Iterable[str]) -> Iterator[Held]:
         """Name the subscriptions to some topics, of streams that do not catch up at the moment."""
@@ -260,7 +269,7 @@ class Registry:
         """Let an event wait for a stream. What does not fit ends the stream."""
         if client.ending is not None:
             return
-        size = len(event.data)
+        size = event.size
         if client.outbox and (
             len(client.outbox) >= limits.REALTIME_OUTBOX_EVENTS_MAX
             or client.outbox_bytes + size > limits.REALTIME_OUTBOX_BYTES_MAX
@@ -269,7 +278,9 @@ class Registry:
             return
         client.outbox.append(event)
         client.outbox_bytes += size
-        self._waiting_bytes += size
+        if not event.waits_for:  # it is in memory once, however many it waits for
+            self._waiting_bytes += size
+        event.waits_for += 1
         client.on_ready()
         while self._waiting_bytes > limits.REALTIME_OUTBOXES_BYTES_MAX and len(self._clients) > 1:
             self.end(max(self._clients.values(), key=lambda each: each.outbox_bytes), Ending.OVERFLOW)
@@ -278,22 +289,22 @@ class Registry:
         """Give the bytes that are to be sent to a stream now, b"" if there are none."""
         if not client.outbox:
             return b""
-        frames = [event_frame(self._id_of(client, event), event.name, event.data) for event in client.outbox]
-        self._empty(client)
-        client.sent_at = now
-        return b"".join(frames)
-
-    def _id_of(self, client: Client, event: Event) -> str:
-        if client.place is None:
-            return client.id
-        if event.place is not None:
-            client.place = event.place
-        return event_id(client.id, client.place)
-
-    def _empty(self, client: Client) -> None:
-        self._waiting_bytes -= client.outbox_bytes
+        parts: list[bytes] = []
+        for event in client.outbox:
+            parts += (client.id_line if client.place is None else _id_line_with_place(client, event), event.rest)
+        if client.ending is None:
+            self._forget_weight(client)
         client.outbox.clear()
+        client.sent_at = now
+        return b"".join(parts)
+
+    def _forget_weight(self, client: Client) -> None:
+        """What is in the outbox of a stream waits for it no more."""
         client.outbox_bytes = 0
+        for event in client.outbox:
+            event.waits_for -= 1
+            if not event.waits_for:
+                self._waiting_bytes -= event.size
 
     def caught_up(self, client: Client) -> None:
         """From now on a stream hears what the others hear; what it was told is not told again."""
@@ -312,11 +323,9 @@ class Registry:
         del self._clients[client.id]
         self._identify(client, None)
         self._drop_topics(client)
+        self._forget_weight(client)  # nobody ends it a second time
         if ending in (Ending.OVERFLOW, Ending.MISSED, Ending.LEFT):
-            self._empty(client)
-        else:
-            self._waiting_bytes -= client.outbox_bytes  # nobody ends it a second time
-            client.outbox_bytes = 0
+            client.outbox.clear()
         self._look_whether_needed()
         client.on_ready()
 
@@ -332,3 +341,9 @@ class Registry:
                 self.end(client, Ending.AGE)
             elif now - client.sent_at >= limits.REALTIME_IDLE_S:
                 self.end(client, Ending.OVERFLOW if client.outbox else Ending.IDLE)
+
+
+def _id_line_with_place(client: Client, event: Event) -> bytes:
+    if event.place is not None:
+        client.place = event.place
+    return event_id_line(client.id, client.place)

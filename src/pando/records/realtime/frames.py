@@ -19,7 +19,8 @@ from typing import Final
 import msgspec
 
 from pando.errors import invariant
-from pando.records.realtime.changes import Change
+from pando.records.realtime.changes import Change, Cursor
+from pando.records.realtime.client_ids import event_id
 
 SSE_HEADERS: Final = (
     (b"content-type", b"text/event-stream"),
@@ -45,11 +46,19 @@ class _Line(msgspec.Struct, frozen=True):
 _encode_line = msgspec.json.Encoder().encode
 
 
-def event_frame(identifier: str, name: str, data: bytes) -> bytes:
-    """Give one event. Data of several lines travels as several, as the standard has it."""
-    invariant(_is_line(identifier) and _is_line(name), "id and name are lines", name=name)
-    head = f"id:{identifier}\nevent:{name}\n".encode()
-    return head + _data(data)
+def event_id_line(client_id: str, place: Cursor | None = None) -> bytes:
+    """Give the first line of an event, without its end."""
+    invariant(_is_line(client_id), "an id is a line", client_id=client_id)
+    return f"id:{client_id if place is None else event_id(client_id, place)}".encode()
+
+
+def event_rest(name: str, data: bytes) -> bytes:
+    """Give what follows the id of an event, the same for all who get it.
+
+    Data of several lines travels as several, as the standard has it.
+    """
+    invariant(_is_line(name), "a name is a line", name=name)
+    return f"\nevent:{name}\n".encode() + _data(data)
 
 
 def change_frame(change: Change) -> bytes:

@@ -97,12 +97,13 @@ class Matcher:
     async def _tell(
         self, change: Change, collection: Collection, topics: dict[str, RuleKind], concerned: Iterable[Held]
     ) -> int:
-        hearing = [held for held in concerned if held.since < change.sequence]
-        asked = [(held, _question(collection, topics[held.subscription.topic], held)) for held in hearing]
-        answers = await self._judge(collection, change.values, {question for _, question in asked})
+        questions = _Questions(collection, topics)
+        hearing = [(held, questions.number_of(held)) for held in concerned if held.since < change.sequence]
+        found = await self._judge(collection, change.values, questions.all)
+        answers = [found.get(question) for question in questions.all]
         events: list[tuple[Held, bytes]] = []
-        for held, question in asked:
-            answer = answers.get(question)
+        for held, number in hearing:
+            answer = answers[number]
             if answer is None or not held.is_current or held.since >= change.sequence:
                 continue
             if isinstance(answer, Ending):
@@ -112,7 +113,7 @@ class Matcher:
         self._hand_out(change, events)
         return len(events)
 
-    async def _judge(self, collection: Collection, values: Values | None, questions: set[_Question]) -> _Answers:
+    async def _judge(self, collection: Collection, values: Values | None, questions: Iterable[_Question]) -> _Answers:
         """Answer each question with the record's JSON, None, or how the streams must end."""
         left = [each for each in questions if each.rule is not None or _is_superuser(each.identity)]
         answers: _Answers = {}
@@ -139,18 +140,40 @@ class Matcher:
     def _hand_out(self, change: Change, events: list[tuple[Held, bytes]]) -> None:
         """Let the events wait for their streams; the last one of a stream says that the change has been told."""
         last = {held.client: at for at, (held, _) in enumerate(events)}
-        shared: dict[bytes, bytes] = {}
+        shared: dict[tuple[bytes, str, bool], Event] = {}
+        tell = self._registry.tell
         for at, (held, record) in enumerate(events):
-            data = shared.get(record)
-            if data is None:
-                data = shared[record] = record_data(record, change.operation.action)
-            place = change.sequence if last[held.client] == at else None
-            self._registry.tell(held.client, Event(held.subscription.text, data, place))
+            client, text = held.client, held.subscription.text
+            key = record, text, last[client] == at
+            event = shared.get(key)
+            if event is None:
+                place = change.sequence if key[2] else None
+                event = shared[key] = Event(text, record_data(record, change.operation.action), place)
+            tell(client, event)
 
 
-def _question(collection: Collection, kind: RuleKind, held: Held) -> _Question:
-    rule = collection.rules.list if kind is RuleKind.LIST else collection.rules.view
-    return _Question(rule, held.client.identity, held.subscription.options)
+class _Questions:
+    """The different questions about one change, numbered.
+
+    Thousands of subscriptions may come down to one. So they are told apart by whether they have the same objects first,
+    and by what is in these only then.
+    """
+
+    def __init__(self, collection: Collection, topics: dict[str, RuleKind]) -> None:
+        self._rules = {RuleKind.LIST: collection.rules.list, RuleKind.VIEW: collection.rules.view}
+        self._topics = topics
+        self._numbers: dict[tuple[RuleKind, int, int], int] = {}
+        self.all: dict[_Question, int] = {}
+
+    def number_of(self, held: Held) -> int:
+        """Give the number of the question whether a subscriber may hear of the change."""
+        kind, identity, options = self._topics[held.subscription.topic], held.client.identity, held.subscription.options
+        key = kind, id(identity), id(options)  # their subscriptions keep them alive
+        number = self._numbers.get(key)
+        if number is None:
+            question = _Question(self._rules[kind], identity, options)
+            number = self._numbers[key] = self.all.setdefault(question, len(self.all))
+        return number
 
 
 def _is_superuser(identity: Identity | None) -> bool:

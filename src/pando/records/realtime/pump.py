@@ -8,7 +8,7 @@ of its own, until it is where the others are. Not here: who may see what (`match
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -86,6 +86,10 @@ async def follow(
                 yield []
 
 
+async def _there_is_room() -> None:
+    """Not needed where nothing is sent."""
+
+
 class Pump:
     """Serves the streams of one registry while `run` runs."""
 
@@ -97,13 +101,16 @@ class Pump:
         commits: Commits,
         clock: Clock,
         *,
+        room: Callable[[], Awaitable[None]] = _there_is_room,
         retry_s: float = _RETRY_S,
     ) -> None:
+        """`room` returns when streams have sent enough of what was handed out."""
         self._feed = feed
         self._registry = registry
         self._matcher = matcher
         self._commits = commits
         self._clock = clock
+        self._room = room
         self._retry_s = retry_s
         self._catching_up = asyncio.Semaphore(limits.REALTIME_CATCHING_UP_MAX)
         self._group: asyncio.TaskGroup | None = None
@@ -162,6 +169,7 @@ class Pump:
                 return True
             await self._matcher.dispatch(change)
             await asyncio.sleep(0)  # let others have their turn
+            await self._room()
         return bool(changes)
 
     async def _read(self, cursor: Cursor) -> list[Change] | None:
@@ -209,3 +217,4 @@ class Pump:
             await self._matcher.dispatch_to(client, change)
             client.behind = change.sequence
             await asyncio.sleep(0)
+            await self._room()
