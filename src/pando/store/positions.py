@@ -241,8 +241,13 @@ class PositionTable:
 
 
 def table_word(name: str) -> int:
-    """Give the word of a slot that tells of a table; tables may share one, then each counts as changed with the other."""
-    return _TABLES + zlib.crc32(name.lower().encode("utf-8", "surrogatepass")) % (_WORDS - _TABLES)
+    """Give the word of a slot that tells of a table; tables may share one, then each counts as changed with the other.
+
+    The change feed has one of its own, since nearly every commit changes it.
+    """
+    if name == "_changes":
+        return _WORDS - 1
+    return _TABLES + zlib.crc32(name.lower().encode("utf-8", "surrogatepass")) % (_WORDS - _TABLES - 1)
 
 
 def _map_new(path: Path, size: int) -> mmap.mmap:
