@@ -25,6 +25,7 @@ from pando.records.listing import encode, enriched, list_records, view_record
 from pando.records.problems import bad_request, forbidden, unauthorized
 from pando.records.projection import parse_fields
 from pando.records.saving import save_settings
+from pando.records.second_factor import SecondFactorNeeded
 from pando.records.settings_change import merged
 from pando.records.signing_in import SignedIn, auth_of
 from pando.records.writing import create_record, may_create, may_update, update_record
@@ -112,9 +113,11 @@ async def methods(_desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
 async def with_password(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """POST collections/*/auth-with-password."""
     collection = asking.collection(asked.segments[1])
-    return await _signed_in(
-        desk, asking, asked, await signing_in.with_password(desk, asking, collection, await asked.json())
-    )
+    try:
+        done = await signing_in.with_password(desk, asking, collection, await asked.json())
+    except SecondFactorNeeded as needed:
+        return answer({"mfaId": needed.mfa_id}, 401)
+    return await _signed_in(desk, asking, asked, done)
 
 
 async def refresh(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:

@@ -39,6 +39,8 @@ from pando.records.files.cabinet import Cabinet
 from pando.records.files.proofs import FileProofs
 from pando.records.files.sweeping import EVERY_S, sweep
 from pando.records.guarding.counts import CountTable
+from pando.records.guarding.expiring import EVERY_S as EXPIRED_S
+from pando.records.guarding.expiring import delete_expired
 from pando.records.guarding.guard import Guard
 from pando.records.guarding.peers import PeerProofs
 from pando.records.realtime.forgetting import forget_old
@@ -139,6 +141,7 @@ class OpenSite:
         self.stop()
         self.service.close()
         self.passwords.close()
+        await self.desk.aside.close()
         self.desk.guard.close()
         await self.files.close()
 
@@ -199,6 +202,7 @@ class Site:
             loop.create_task(self._open()),
             loop.create_task(_every(1.0, self._sweep_streams)),
             loop.create_task(self._forget_changes()),
+            loop.create_task(self._delete_expired()),
             loop.create_task(self._sweep_files()),
         ]
         for task in self._tasks:
@@ -260,6 +264,21 @@ class Site:
                 except InternalError:
                     raise
                 except PandoError:  # the store is busy or away: there will be another time
+                    continue
+
+    async def _delete_expired(self) -> None:
+        """Delete what sign-ins have left: from one process of the primary."""
+        while True:
+            await asyncio.sleep(EXPIRED_S)
+            if self.open is not None and self.open.desk.engine.is_primary and self._keeps_house():
+                desk = self.open.desk
+                try:
+                    known = await desk.cache.current()
+                    if known is not None:
+                        await delete_expired(desk.engine, known.schema, desk.clock.wall_ms())
+                except InternalError:
+                    raise
+                except PandoError:  # there will be another time
                     continue
 
 

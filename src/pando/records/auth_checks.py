@@ -5,13 +5,14 @@ Not here: hashing (`pando.records.auth`), sign-in (`signing_in`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pando.records.auth.passwords import COST_DEFAULT
 from pando.records.bodies import Draft
 from pando.records.collections.sql_tokens import quote
 from pando.records.desk import Asking, Desk, is_superusers
+from pando.records.engine import Statement
 from pando.records.fields import FieldValue, casting
 from pando.records.fields.autogenerate import random_text
 from pando.records.fields.values import PlainPassword
@@ -60,6 +61,26 @@ async def asked_of_change(
         draft.values["tokenKey"] = random_text(desk.random, TOKEN_KEY_CHARS)
         draft.changed.append("tokenKey")
     return found
+
+
+def dropped_with(stored: Record, changed: Sequence[str], values: Mapping[str, FieldValue]) -> list[Statement]:
+    """Give the statements that end what an auth record's change ends, after that change and only if it is done.
+
+    Codes end with the token key; half a sign-in, and the places that were signed in from, with the password.
+    """
+    collection = stored.collection
+    key = values.get("tokenKey")
+    if not collection.is_auth or "tokenKey" not in changed or key == stored.get("tokenKey"):
+        return []
+    tables = ["_otps"]
+    if "password" in changed and values["password"] != stored.get("password"):
+        tables += ["_mfas", "_authOrigins"]
+    done = f"EXISTS (SELECT 1 FROM {quote(collection.name)} WHERE `id` = ?2 AND `tokenKey` = ?3)"
+    args = (collection.id, stored.id, key if isinstance(key, str) else "")
+    return [
+        Statement(f"DELETE FROM {quote(table)} WHERE `collectionRef` = ?1 AND `recordRef` = ?2 AND {done}", args)
+        for table in tables
+    ]
 
 
 def _differs(name: str, stored: Record, draft: Draft) -> bool:

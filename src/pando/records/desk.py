@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from pando.clock import Clock
 from pando.errors import NotReady
+from pando.records.aside import Aside
 from pando.records.auth.passwords import PasswordWorker
 from pando.records.auth.tokens import TokenKind, VerifiedTokens, options_of
 from pando.records.collections.sql_tokens import quote
@@ -103,6 +104,7 @@ class Desk:
     files: Cabinet
     tokens: VerifiedTokens = field(default_factory=VerifiedTokens)
     guard: Guard = field(default_factory=Guard)
+    aside: Aside = field(default_factory=Aside)
     cache: SchemaCache = field(init=False)
     _compiler: Compiler | None = field(default=None, init=False)
     _compiler_version: int = field(default=-1, init=False)

@@ -1,7 +1,7 @@
 """Sign-in with a password, refreshing, impersonating: from credentials to a token.
 
-All of it can be answered by a replica. Not here: tokens and hashes themselves (`pando.records.auth`), other ways of
-signing in (a later issue completes them).
+All of it can be answered by a replica, but that a second factor needs the primary. Not here: tokens and hashes
+themselves (`pando.records.auth`), other ways of signing in (a later issue completes them).
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pando.records.auth.mfa import Method
 from pando.records.auth.passwords import COST_DEFAULT
 from pando.records.auth.tokens import Issuer
 from pando.records.collections import indexes
 from pando.records.collections.sql_tokens import quote
 from pando.records.desk import Asking, Desk, find_all, find_by_id, is_superusers
 from pando.records.model import AuthOptions, Collection, PasswordField
+from pando.records.origins_kept import note_origin
 from pando.records.problems import REQUIRED, ApiError, Problem, ValidationFailed, forbidden, not_found, unauthorized
 from pando.records.record import Record, Viewer
 from pando.records.rules import holds
+from pando.records.second_factor import asked_id, pass_factor
 
 IDENTITY_CHARS_MAX: Final = 255
 PASSWORD_CHARS_MAX: Final = 255
@@ -46,11 +49,12 @@ def auth_of(collection: Collection) -> AuthOptions:
 
 
 async def with_password(desk: Desk, asking: Asking, collection: Collection, body: dict[str, Any]) -> SignedIn:
-    """Check identity and password. Raises ApiError."""
+    """Check identity and password. Raises ApiError; SecondFactorNeeded if that was the first of two steps."""
     options = auth_of(collection)
     if not options.password_auth.enabled:
         raise forbidden("The collection is not configured to allow password authentication.")
     identity, password, only = _credentials(options, body)
+    mfa_id = asked_id(asking, body)
     record = await _find(desk, collection, [only] if only else _order(options, identity), identity)
     hashed = None if record is None else record.text("password")
     if not await desk.passwords.check(password, hashed, _cost(collection)) or record is None:
@@ -58,9 +62,10 @@ async def with_password(desk: Desk, asking: Asking, collection: Collection, body
     if is_superusers(collection):
         desk.guard.check_superuser(asking.known.settings, asking.address)
     asking = asking.within("password")
-    if options.mfa.enabled and await holds(desk, asking, collection, options.mfa.rule, record.id):
-        raise forbidden("The collection asks for a second factor, which cannot be given here yet.")
-    return await _admit(desk, asking, options, record)
+    signed_in = await _admit(desk, asking, options, record)
+    await pass_factor(desk, asking, options, record, Method.PASSWORD, mfa_id)
+    note_origin(desk, asking, record)
+    return signed_in
 
 
 async def refresh(desk: Desk, asking: Asking, collection: Collection, token: str) -> SignedIn:

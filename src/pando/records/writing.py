@@ -144,7 +144,8 @@ async def _try_update(
     if not assignments:
         return stored
     await _store_files(collection, values, stored.id, filing)
-    changed = await _write_change(desk, asking, stored, assignments)
+    dropped = auth_checks.dropped_with(stored, draft.changed, values)
+    changed = await _write_change(desk, asking, stored, assignments, dropped)
     if changed is not None and any(isinstance(collection.by_name[name], FileField) for name in draft.changed):
         filing.dropped(stored, kept=changed)
     return changed
@@ -189,8 +190,10 @@ def _change_of(collection: Collection, name: str, draft: Draft, values: Mapping[
     return replace(told, needs_stored=True) if isinstance(known, FileField) else told
 
 
-async def _write_change(desk: Desk, asking: Asking, stored: Record, assignments: Sequence[Assignment]) -> Record | None:
-    """Run the UPDATE; None if the record is there but another change came in between."""
+async def _write_change(
+    desk: Desk, asking: Asking, stored: Record, assignments: Sequence[Assignment], dropped: Sequence[Statement]
+) -> Record | None:
+    """Run the UPDATE, and `dropped` with it; None if the record is there but another change came in between."""
     collection = stored.collection
     columns = columns_of(collection)
     names = ", ".join(quote(name) for name in columns)
@@ -200,7 +203,7 @@ async def _write_change(desk: Desk, asking: Asking, stored: Record, assignments:
     guard_args = [arg for each in assignments for arg in each.guard_args]
     sql = f"UPDATE {quote(collection.name)} SET {parts} WHERE `id` = ?{guards} RETURNING {names}"
     try:
-        written = await desk.engine.write([Statement(sql, (*args, stored.id, *guard_args))])
+        written = await desk.engine.write([Statement(sql, (*args, stored.id, *guard_args)), *dropped])
     except SqlError as error:
         raise _refused(error, asking, collection, "Failed to update record.") from error
     if written[0].rows:
