@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
@@ -27,6 +28,9 @@ INDEX_FIRST: Final = 1000
 """Indexes below it are those of the node's own web processes."""
 INDEXES_MAX: Final = 1000
 """Event loops that use one node at a time."""
+
+
+POLL_S: Final = 0.02
 
 
 class Running:
@@ -78,16 +82,29 @@ async def open_site(runtime: Runtime, log: EventLog) -> Running:
         house = FileLock(runtime.sockets / "house.lock")
         stack.callback(house.release)
         site = Site(runtime, index, log, on_ended=note, keeps_house=house.try_acquire)
-        await stack.enter_async_context(site)
-        await stack.enter_async_context(siblings(site))
         try:
             async with asyncio.timeout(READY_S):
+                await until_listening(runtime.store_socket)
+                await stack.enter_async_context(site)
+                await stack.enter_async_context(siblings(site))
                 found = await site.until_ready()
         except TimeoutError:
             reason = site.store.reason or "it does not say why"
             raise NotReady(f"the node is not ready after {READY_S:g} s: {reason}") from None
         return Running(site, found, broken, stack.pop_all(), (lock, house))
     raise AssertionError
+
+
+async def until_listening(path: Path) -> None:
+    """Wait for a process that is being started: that this takes a while is nothing to be told of."""
+    while True:
+        try:
+            _, writer = await asyncio.open_unix_connection(path)
+        except OSError:
+            await asyncio.sleep(POLL_S)
+        else:
+            writer.close()
+            return
 
 
 def claim_index(runtime: Runtime) -> tuple[int, FileLock]:
