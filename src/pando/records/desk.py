@@ -18,6 +18,7 @@ from pando.records.auth.passwords import PasswordWorker
 from pando.records.auth.tokens import TokenKind, VerifiedTokens, options_of
 from pando.records.collections.sql_tokens import quote
 from pando.records.engine import Basis, Engine, Reading, Reads, Row, Value
+from pando.records.fields import jsontext
 from pando.records.files.cabinet import Cabinet
 from pando.records.filter import Compiler, Question, RequestInfo
 from pando.records.guarding.addresses import client_address
@@ -30,6 +31,8 @@ from pando.records.setup import ensure
 
 COUNTS_MAX: Final = 500
 """Answers that follow from values alone and are kept; when there are more, all are forgotten."""
+FOUND_MAX: Final = 2000
+"""Records of which a process remembers that they are there; when there are more, all are forgotten."""
 SIGNED_IN_MAX: Final = 2000
 """Records of signed-in callers that a process remembers; when there are more, all are forgotten."""
 
@@ -109,6 +112,7 @@ class Desk:
     _compiler: Compiler | None = field(default=None, init=False)
     _compiler_version: int = field(default=-1, init=False)
     _counts: dict[tuple[object, ...], int] = field(default_factory=dict, init=False)
+    _found: dict[tuple[int, str, str], Basis] = field(default_factory=dict, init=False)
     _signed_in: dict[tuple[int, str, str], tuple[Record, Basis]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -167,6 +171,27 @@ class Desk:
                 self._counts.clear()
             self._counts[key] = found
         return found
+
+    async def count_ids(self, schema: Schema, collection: Collection, ids: set[str]) -> int:
+        """Count how many of these different ids name a record, rules aside; a single one from memory if possible."""
+        if len(ids) > 1:
+            sql = f"SELECT count(*) FROM {quote(collection.name)} WHERE `id` IN (SELECT value FROM json_each(?))"
+            rows = await self.engine.reads().query(sql, (jsontext.encode([*ids]).decode(),))
+            return cast("int", rows[0][0])
+        [id] = ids
+        key = (schema.version, collection.id, id)
+        kept = self._found.get(key)
+        if kept is not None and self.engine.holds(kept):
+            return 1
+        reading = self.engine.reading()
+        if not await reading.query(f"SELECT 1 FROM {quote(collection.name)} WHERE `id` = ?", (id,)):
+            return 0
+        basis = reading.basis()
+        if basis is not None:
+            if len(self._found) >= FOUND_MAX:
+                self._found.clear()
+            self._found[key] = basis
+        return 1
 
     async def asking(
         self, authorization: str, *, method: str, query: Mapping[str, str], headers: Mapping[str, str], peer: str = ""

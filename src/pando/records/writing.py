@@ -18,8 +18,8 @@ from pando.records.bodies import Draft, draft_of, shown_body
 from pando.records.collections import indexes
 from pando.records.collections.sql_tokens import quote
 from pando.records.desk import Asking, Desk, columns_of
-from pando.records.engine import Reads, Row, Statement, Value
-from pando.records.fields import FieldValue, jsontext, ops
+from pando.records.engine import Row, Statement, Value
+from pando.records.fields import FieldValue, ops
 from pando.records.fields.choices import Choice, FileOps
 from pando.records.fields.modifiers import Assignment, Change, assignment, has_modifiers
 from pando.records.files.filing import Filing, file_fields
@@ -274,7 +274,7 @@ async def _problems(
             before = its.zero if stored is None else cast("Choice", stored.get(name))
             problem = its.check_stored(cast("Choice", draft.values[name]), before)
         if problem is None and isinstance(known, RelationField) and (stored is None or _is_new(known, draft, stored)):
-            problem = await _missing(desk.engine.reads(), asking, known, draft.values[name])
+            problem = await _missing(desk, asking, known, draft.values[name])
         if problem is not None:
             found[name] = problem
     if stored is not None and "id" in draft.changed and draft.values["id"] != stored.id:
@@ -286,16 +286,15 @@ def _is_new(relation: RelationField, draft: Draft, stored: Record) -> bool:
     return draft.values[relation.name] != stored.get(relation.name)
 
 
-async def _missing(reads: Reads, asking: Asking, relation: RelationField, value: FieldValue) -> Problem | None:
+async def _missing(desk: Desk, asking: Asking, relation: RelationField, value: FieldValue) -> Problem | None:
     ids = [value] if isinstance(value, str) and value else [*value] if isinstance(value, list) else []
     if not ids:
         return None
     target = asking.schema.find(relation.collection_id)
     if target is None:
         return Problem("validation_missing_rel_collection", "Relation connection is missing or cannot be accessed.")
-    sql = f"SELECT count(*) FROM {quote(target.name)} WHERE `id` IN (SELECT value FROM json_each(?))"
-    rows = await reads.query(sql, (jsontext.encode(ids).decode(),))
-    if rows[0][0] != len(set(map(str, ids))):
+    wanted = set(map(str, ids))
+    if await desk.count_ids(asking.schema, target, wanted) != len(wanted):
         return Problem("validation_missing_rel_records", "Failed to find all relation records with the provided ids.")
     return None
 
