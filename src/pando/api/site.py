@@ -225,12 +225,15 @@ class Site:
         if self.open is not None:
             self.open.stop()
 
-    async def until_ready(self) -> OpenSite:
-        """Wait until the node can serve."""
+    async def until_open(self) -> OpenSite:
+        """Wait until the store has said who the node is."""
         await self._opened.wait()
-        await self.store.until(lambda: self.store.is_ready)
         assert self.open is not None
         return self.open
+
+    async def until_ready(self) -> None:
+        """Wait until the node can serve."""
+        await self.store.until(lambda: self.store.is_ready)
 
     async def _open(self) -> None:
         """Open the routes once the store has said who the node is."""
