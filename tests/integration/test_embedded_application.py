@@ -210,6 +210,15 @@ def test_another_event_loop_has_a_site_of_its_own(node):
     assert node.run(node.posts.view(made.id)) == made
 
 
+def test_a_site_of_which_a_part_has_failed_is_replaced(node):
+    first = node.run(node.app.running())
+    first._broken.set()
+    made = node.run(node.posts.create({"title": "on another site"}))
+    second = node.run(node.app.running())
+    assert second is not first and node.run(node.app.running()) is second
+    assert node.run(node.posts.view(made.id)) == made
+
+
 def test_bad_settings_are_refused_at_once(tmp_path):
     with pytest.raises(pando.PandoError, match="there is no setting 'htp'"):
         Pando(tmp_path, htp="x")

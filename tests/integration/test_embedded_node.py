@@ -12,6 +12,7 @@ from embedded_kit import READY_S, Program, programs, running
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.full  # the examples of docs/python.md do it, too
 def test_records_are_there_after_a_restart(tmp_path):
     with programs(tmp_path / "data") as (first,):
         assert first.ask("define", "posts") is None
@@ -72,10 +73,13 @@ def test_what_cannot_start_says_why(tmp_path):
 
 
 SCRIPT = """
-import os, sys
+import asyncio, os, sys
 from pando import Pando
 
-app = Pando(sys.argv[1]).sync
+app = Pando(sys.argv[1])
+assert asyncio.run(app.sql("SELECT 1")).value == 1  # a loop that is closed without a word, and another one
+assert asyncio.run(app.sql("SELECT 2")).value == 2
+app = app.sync
 notes = app.send("POST", "/api/collections", body={"name": "notes", "fields": [{"name": "text", "type": "text"}]})
 made = app.collection("notes").create({"text": "from the parent"})
 if child := os.fork():
@@ -121,3 +125,56 @@ def test_a_replica_passes_writes_to_the_primary_and_knows_them_then(tmp_path):
         assert (
             replica.ask("sql", "SELECT text FROM notes") == primary.ask("sql", "SELECT text FROM notes") == [["hello"]]
         )
+
+
+def serve(directory, port):
+    command = [sys.executable, "-m", "pando", "serve", "--dir", str(directory), "--http", f"127.0.0.1:{port}"]
+    return subprocess.Popen([*command, "--web", "1"], stderr=subprocess.PIPE, text=True)
+
+
+def until_serving(process):
+    while "node.ready" not in (line := process.stderr.readline()):
+        assert line, process.wait(READY_S)
+
+
+def stop(process, number=signal.SIGTERM):
+    process.send_signal(number)
+    process.communicate(timeout=READY_S)
+    return process.returncode
+
+
+@pytest.mark.full
+def test_where_a_program_runs_a_node_no_other_is_served(tmp_path):
+    with programs(tmp_path / "data") as (program,):
+        second = serve(tmp_path / "data", free_base_port(1))
+        _, said = second.communicate(timeout=READY_S)
+        assert second.returncode == 1 and "runs a node in this directory already" in said
+        assert program.ask("sql", "SELECT 1") == [[1]]
+
+
+@pytest.mark.full
+def test_a_node_that_is_served_is_used_and_never_started_from_here(tmp_path):
+    port = free_base_port(1)
+    first = serve(tmp_path / "data", port)
+    until_serving(first)
+    program = Program(tmp_path / "data").ready()
+    program.ask("define", "posts")
+    made = program.ask("create", "posts", {"title": "hello"})
+    stop(first, signal.SIGKILL)
+    wait_until(lambda: not running(tmp_path / "data"), READY_S, "its end")
+    assert program.ask("view", "posts", made["id"]) == made, "reads need nobody"
+    assert program.ask("create", "posts", {"title": "nobody there"})["error"] == "PRIMARY_UNAVAILABLE"
+    second = serve(tmp_path / "data", port)
+    until_serving(second)
+    wait_until(lambda: program.works("create", "posts", {"title": "again"}), READY_S, "the next one is found")
+    program.end()
+    assert second.poll() is None, "it goes on without the program"
+    assert stop(second) == 0
+
+
+def test_superusers_are_made_beside_a_program(tmp_path):
+    with programs(tmp_path / "data") as (program,):
+        command = [sys.executable, "-m", "pando", "superuser", "upsert", "su@example.com", "correct horse"]
+        done = subprocess.run([*command, "--dir", tmp_path / "data"], capture_output=True, text=True, timeout=READY_S)
+        assert done.returncode == 0, done.stderr
+        assert [each["email"] for each in program.ask("full_list", "_superusers")] == ["su@example.com"]

@@ -15,6 +15,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import weakref
 from collections.abc import Mapping
@@ -221,7 +222,9 @@ os.register_at_fork(after_in_child=_forget_all)
 def _environment(secret: str) -> dict[str, str]:
     """Give the environment of the supervisor: it must find this Pando, whatever made this process find it."""
     home = str(Path(pando.__file__).parents[1])
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))}
+    environ = dict(os.environ)
+    if home not in sysconfig.get_paths().values():  # else it would come before Python's own modules
+        environ["PYTHONPATH"] = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     environ.pop(ALIVE_VARIABLE, None)
     if secret:
         environ["PANDO_SECRET"] = secret

@@ -22,8 +22,10 @@ from pando.log import EventLog
 from pando.node.runtime import Runtime
 from pando.store.files import FileLock
 
+OPEN_S: Final = 60.0
+"""How long the node's store may take to begin."""
 READY_S: Final = 60.0
-"""How long a node may take until it can serve; recovery of large databases may need more."""
+"""How long a start waits for a node that recovers, or becomes a replica; then it goes on without waiting."""
 INDEX_FIRST: Final = 1000
 """Indexes below it are those of the node's own web processes."""
 INDEXES_MAX: Final = 1000
@@ -83,14 +85,17 @@ async def open_site(runtime: Runtime, log: EventLog) -> Running:
         stack.callback(house.release)
         site = Site(runtime, index, log, on_ended=note, keeps_house=house.try_acquire)
         try:
-            async with asyncio.timeout(READY_S):
+            async with asyncio.timeout(OPEN_S):
                 await until_listening(runtime.store_socket)
                 await stack.enter_async_context(site)
                 await stack.enter_async_context(siblings(site))
-                found = await site.until_ready()
+                found = await site.until_open()
         except TimeoutError:
             reason = site.store.reason or "it does not say why"
-            raise NotReady(f"the node is not ready after {READY_S:g} s: {reason}") from None
+            raise NotReady(f"the node cannot be used after {OPEN_S:g} s: {reason}") from None
+        with contextlib.suppress(TimeoutError):  # a new replica may be busy for long: calls then say what with
+            async with asyncio.timeout(READY_S):
+                await site.until_ready()
         return Running(site, found, broken, stack.pop_all(), (lock, house))
     raise AssertionError
 
