@@ -37,6 +37,8 @@ async def main():
 async def do(app, word, *args):
     if word == "sql":
         return (await app.sql(*args)).rows
+    if word == "send":
+        return await app.send(args[0], args[1], body=args[2])
     if word == "define":
         await app.send("POST", "/api/collections", body={"name": args[0], "fields": FIELDS})
         return None

@@ -120,6 +120,8 @@ def test_a_replica_passes_writes_to_the_primary_and_knows_them_then(tmp_path):
         assert {each["title"] for each in replica.ask("full_list", "posts")} == {"one", "two"}
         refused = replica.ask("create", "posts", {"title": ""})
         assert refused == primary.ask("create", "posts", {"title": ""}) and refused["error"] == "INVALID_REQUEST"
+        primary.ask("send", "PATCH", "/api/settings", {"superuserIPs": ["10.1.0.0/16"]})
+        assert replica.works("create", "posts", {"title": "a program is no stranger"})
         replica.ask("sql", "CREATE TABLE notes (text)")
         replica.ask("sql", "INSERT INTO notes VALUES (?)", "hello")
         assert (
