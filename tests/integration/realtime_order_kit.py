@@ -7,18 +7,27 @@ is computed from the feed (`Told.of`), and the feed is compared with what writer
 import asyncio
 import itertools
 import json
+import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
 import aiohttp
+from cluster_kit import is_alive, wait_until
+
+from pando.node.local_cluster import is_healthy
 
 COLLECTIONS = ("notes", "secrets", "posts")
 TOPICS = tuple(f"{name}/*" for name in COLLECTIONS)
 EVEN = "posts/*?options=" + quote(json.dumps({"query": {"filter": "kind = 'even'"}}))
 END = "end"
+PASSWORD = "correct horse"
+HEALED_S = 60.0
+"""How long a killed node may take until it serves again, and everybody goes on."""
 PAUSE_S = 0.05
 """Between two tries to connect."""
 AWAY = (aiohttp.ClientError, OSError, EOFError, asyncio.TimeoutError)
@@ -88,6 +97,55 @@ class Http:
             found |= {item["id"]: item for item in body["items"]}
             if len(body["items"]) < 1000:
                 return found
+
+
+class Served:
+    """A cluster that serves records, with its superuser and two users; nodes of it are killed."""
+
+    def __init__(self, cluster, session):
+        self.cluster = cluster
+        self.http = Http(session)
+        self.urls = cluster.node_urls
+        self.su = ""
+        self.people = {}
+
+    async def prepare(self):
+        """Make superuser, collections and users."""
+        cluster = self.cluster
+        command = [sys.executable, "-m", "pando", "superuser", "upsert", "su@example.com", PASSWORD]
+        command += ["--dir", str(cluster.nodes[0].directory)]
+        environment = {**os.environ, "PANDO_SECRET": cluster.secret}
+        await asyncio.to_thread(subprocess.run, command, env=environment, check=True, capture_output=True, timeout=60)
+        self.su = (await self.sign_in("_superusers", "su@example.com"))["token"]
+        for body in definitions("people"):
+            await self.do("POST", self.urls[0], "collections", body, token=self.su)
+        for name in ("ann", "bob"):
+            body = {"email": f"{name}@example.com", "password": PASSWORD, "passwordConfirm": PASSWORD}
+            await self.do("POST", self.urls[0], "collections/people/records", body)
+            self.people[name] = await self.sign_in("people", f"{name}@example.com")
+
+    async def do(self, method, url, path, body=None, token=""):
+        """Ask for what must be done."""
+        status, found = await self.http.ask(method, url, path, body, token)
+        assert status in (200, 204), (status, found)
+        return found
+
+    async def sign_in(self, collection, identity):
+        path = f"collections/{collection}/auth-with-password"
+        return await self.do("POST", self.urls[0], path, {"identity": identity, "password": PASSWORD})
+
+    async def kill(self, node, *, away, after):
+        """Kill a whole node, let others go on without it, start it again, and let everybody go on."""
+        pids = list(node.processes().values())
+        node.kill_all()
+        await self.until(lambda: not any(map(is_alive, pids)), "the node is gone", node.supervisor.process.poll)
+        await self.until(away, "what happens while the node is away")
+        await self.until(lambda: is_healthy(node.url), "the node is back", self.cluster.poll)
+        await self.until(after, "what happens after it")
+
+    async def until(self, condition, what, meanwhile=lambda: None):
+        """Wait, while everything else goes on."""
+        await asyncio.to_thread(wait_until, condition, HEALED_S, what, meanwhile)
 
 
 class Writer:

@@ -2,20 +2,15 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 
 import aiohttp
 import pytest
-from cluster_kit import NODES, free_base_port, is_alive, wait_until
-from realtime_order_kit import AWAY, END, EVEN, FeedReader, Http, Subscriber, Told, Writer, definitions, stored_by
+from cluster_kit import NODES, free_base_port
+from realtime_order_kit import AWAY, END, EVEN, FeedReader, Served, Subscriber, Told, Writer, stored_by
 
-from pando.node.local_cluster import LocalCluster, is_healthy
+from pando.node.local_cluster import LocalCluster
 
-PASSWORD = "correct horse"
 WRITERS = 8
-HEALED_S = 60.0
 
 
 @pytest.fixture
@@ -26,44 +21,15 @@ def cluster(tmp_path):
     made.stop()
 
 
-class World:
-    """A cluster with collections and users, and what the test has made on it."""
+class World(Served):
+    """A cluster on which others write and listen."""
 
     def __init__(self, cluster, session):
-        self.cluster = cluster
-        self.http = Http(session)
-        self.urls = cluster.node_urls
+        super().__init__(cluster, session)
         self.done = [0]
         self.subscribers = []
         self.readers = []
         self.writers = []
-        self.su = ""
-        self.people = {}
-
-    async def prepare(self):
-        """Make superuser, collections and users, and who writes and listens."""
-        cluster = self.cluster
-        command = [sys.executable, "-m", "pando", "superuser", "upsert", "su@example.com", PASSWORD]
-        command += ["--dir", str(cluster.nodes[0].directory)]
-        environment = {**os.environ, "PANDO_SECRET": cluster.secret}
-        await asyncio.to_thread(subprocess.run, command, env=environment, check=True, capture_output=True, timeout=60)
-        self.su = (await self.sign_in("_superusers", "su@example.com"))["token"]
-        for body in definitions("people"):
-            await self.do("POST", self.urls[0], "collections", body, token=self.su)
-        for name in ("ann", "bob"):
-            body = {"email": f"{name}@example.com", "password": PASSWORD, "passwordConfirm": PASSWORD}
-            await self.do("POST", self.urls[0], "collections/people/records", body)
-            self.people[name] = await self.sign_in("people", f"{name}@example.com")
-
-    async def do(self, method, url, path, body=None, token=""):
-        """Ask for what must be done."""
-        status, found = await self.http.ask(method, url, path, body, token)
-        assert status in (200, 204), (status, found)
-        return found
-
-    async def sign_in(self, collection, identity):
-        path = f"collections/{collection}/auth-with-password"
-        return await self.do("POST", self.urls[0], path, {"identity": identity, "password": PASSWORD})
 
     def populate(self, group):
         """Subscribers and readers begin at every node; gives when all of them hear."""
@@ -92,18 +58,6 @@ class World:
     def failed(self):
         """How many writes were not acknowledged."""
         return sum(writer.failed for writer in self.writers)
-
-    async def kill(self, node, total, *, away):
-        """Kill a whole node, let others go on without it, start it again, and go on to `total` writes."""
-        pids = list(node.processes().values())
-        node.kill_all()
-        await self.until(lambda: not any(map(is_alive, pids)), "the node is gone", node.supervisor.process.poll)
-        await self.until(away, "what happens while the node is away")
-        await self.until(lambda: is_healthy(node.url), "the node is back", self.cluster.poll)
-        await self.until(lambda: self.done[0] >= total, "writes after it")
-
-    async def until(self, condition, what, meanwhile=lambda: None):
-        await asyncio.to_thread(wait_until, condition, HEALED_S, what, meanwhile)
 
     async def end(self):
         """Write the record after which nothing comes."""
@@ -152,11 +106,18 @@ async def scenario(cluster, total, *, kill_primary):
                 for writer in world.writers:
                     writing.create_task(writer.run(total, world.done))
                 await world.until(lambda: world.done[0] >= total // 4, "writes")
-                wanted = total // 2
-                await world.kill(cluster.nodes[1], wanted, away=lambda: world.done[0] >= wanted - total // 8)
+                await world.kill(
+                    cluster.nodes[1],
+                    away=lambda: world.done[0] >= total * 3 // 8,
+                    after=lambda: world.done[0] >= total // 2,
+                )
                 if kill_primary:
                     failed = world.failed + 2 * WRITERS
-                    await world.kill(cluster.nodes[0], total * 3 // 4, away=lambda: world.failed >= failed)
+                    await world.kill(
+                        cluster.nodes[0],
+                        away=lambda: world.failed >= failed,
+                        after=lambda: world.done[0] >= total * 3 // 4,
+                    )
             await world.end()
         await world.check()
         assert {len(each.runs) for each in world.subscribers if not each.name.endswith("front")} >= {1, 2}
