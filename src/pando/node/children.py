@@ -40,12 +40,22 @@ PRELOADED: Final = (
     "pando.api.records_prompt",
     "pando.api.records_realtime",
     "pando.api.records_table",
+    "pando.records.guarding.expiring",
 )
 """Imported before the first fork, so that the processes share the memory and a killed one is soon replaced.
 
 None of them brings a SQLite library: store and web processes use one, the applier another, and no process may hold
 both.
 """
+
+PRELOADED_BY_STORES: Final = (
+    "asyncio",
+    "uvloop",
+    "msgspec",
+    "pando.store.applier_protocol",
+    "pando.replication.messages",
+)
+"""The same for a node without web processes."""
 
 
 @dataclass(frozen=True, slots=True)

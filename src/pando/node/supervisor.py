@@ -27,7 +27,7 @@ import msgspec
 from pando.clock import Clock, SystemClock, sleep_blocking
 from pando.errors import InvalidSetting, NotReady, PandoError, StorageError
 from pando.log import EventLog
-from pando.node.children import PRELOADED, Child, node_children
+from pando.node.children import PRELOADED, PRELOADED_BY_STORES, Child, node_children
 from pando.node.owners import NodeFacts, Owners
 from pando.node.restarts import Restarts
 from pando.node.runtime import Runtime, sockets_directory
@@ -151,7 +151,8 @@ class Supervisor:
         self._children = [_Running(child) for child in make_children(runtime, settings.web or cores())]
         self._stop_reason = ""
         self._began_at = clock.monotonic()
-        self._is_announced = not any(running.child.name.startswith("web") for running in self._children)
+        self._has_web = any(running.child.name.startswith("web") for running in self._children)
+        self._is_announced = not self._has_web
 
     def run(self) -> int:
         """Start everything, watch until told to stop, end everything; gives the exit status."""
@@ -165,7 +166,7 @@ class Supervisor:
         )
         _raise_descriptor_limit()
         gc.disable()  # nothing that an import makes goes away, and looking for it takes a fifth of the start
-        for name in PRELOADED:
+        for name in PRELOADED if self._has_web else PRELOADED_BY_STORES:
             importlib.import_module(name)
         gc.enable()
         gc.collect()

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from pando.node.children import PRELOADED, WEB_MODULE
+from pando.node.children import PRELOADED, PRELOADED_BY_STORES, WEB_MODULE
 
 SCRIPT = """
 import importlib, json, sys, threading
@@ -28,3 +28,7 @@ def test_children_inherit_almost_everything_but_no_sqlite_library_and_no_thread(
     assert "apsw" in found["late"]
     assert len([name for name in found["late"] if name.startswith("pando.records")]) <= 3, found["late"]
     assert len(found["late"]) < 100, found["late"]
+
+
+def test_stores_inherit_no_more_than_web_processes_do():
+    assert set(PRELOADED_BY_STORES) < set(PRELOADED)
