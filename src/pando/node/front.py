@@ -29,6 +29,9 @@ from pando.node.front_server import FrontServer
 from pando.setting_kinds import ADDRESS, URL, BadValue
 
 CHECK_EVERY_S: Final = 0.5
+BEGIN_EVERY_S: Final = 0.1
+BEGIN_WAIT_S: Final = 30.0
+"""How long a front of the command line waits for the first node."""
 CHECK_ANSWER_S: Final = 1.0
 """How long a node may take to say that it is ready."""
 END_S: Final = 2.0
@@ -39,11 +42,16 @@ _FILES_KEPT: Final = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontOptions:
-    """How a front is started. `alive_fd`: readable or at its end means that whoever started it is gone (-1: none)."""
+    """How a front is started. `alive_fd`: readable or at its end means that whoever started it is gone (-1: none).
+
+    `begin_wait_s`: how long it waits for the first node that is well before it listens. Clients that are refused a
+    connection try again, and many do not when the first answer is 503.
+    """
 
     listen: tuple[str, int]
     nodes: tuple[str, ...]
     alive_fd: int = -1
+    begin_wait_s: float = 0.0
     connections_max: int = limits.CONNECTIONS_MAX
     log_level: str = "info"
     log_format: str = "text"
@@ -61,15 +69,18 @@ class Front:
         self._tasks: list[asyncio.Task[None]] = []
         self._listener: asyncio.Server | None = None
 
-    async def start(self) -> None:
-        """Listen, once every node was asked how it is. Raises InvalidSetting when the address cannot be used."""
+    async def start(self, end: asyncio.Event | None = None) -> None:
+        """Listen, once every node was asked how it is. Raises InvalidSetting when the address cannot be used.
+
+        `end`: somebody wants it to end, so that nobody need be waited for.
+        """
         limit = files_limit(self._options.connections_max)
         self._session = make_session(limit)
         self._checks = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True),  # a new connection may reach another process of the node
             timeout=aiohttp.ClientTimeout(total=CHECK_ANSWER_S),
         )
-        await asyncio.gather(*(self._check(node) for node in self.rotation.nodes))
+        await self._first_checks(end or asyncio.Event())
         proxy = Proxy(self.rotation, self._session, self._look_again)
         self._server = FrontServer(proxy, self.rotation, self._session, limit=limit, log=self._log)
         host, port = self._options.listen
@@ -107,6 +118,17 @@ class Front:
     def _look_again(self) -> None:
         for look in self._looks:
             look.set()
+
+    async def _first_checks(self, end: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._options.begin_wait_s
+        while True:
+            await asyncio.gather(*(self._check(node) for node in self.rotation.nodes))
+            if end.is_set() or loop.time() >= deadline or any(node.is_up for node in self.rotation.nodes):
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEGIN_EVERY_S):
+                    await end.wait()
 
     async def _keep_checking(self, node: FrontNode, look: asyncio.Event) -> None:
         while True:
@@ -158,7 +180,7 @@ async def _serve(options: FrontOptions, log: EventLog) -> None:
         loop.add_signal_handler(number, end.set)
     if options.alive_fd >= 0:
         loop.add_reader(options.alive_fd, end.set)
-    await front.start()
+    await front.start(end)
     try:
         await end.wait()
     finally:
@@ -192,6 +214,7 @@ def parse_options(arguments: Sequence[str]) -> FrontOptions:
         listen=listen,
         nodes=nodes,
         alive_fd=given.alive_fd,
+        begin_wait_s=BEGIN_WAIT_S,
         connections_max=given.connections_max,
         log_level=given.log_level,
         log_format=given.log_format,
