@@ -1,4 +1,4 @@
-"""A primary and a replica as real processes, for clients that are programs of their own."""
+"""A primary and replicas as real processes, for clients that are programs of their own."""
 
 import contextlib
 import json
@@ -30,7 +30,7 @@ class ServedNodes:
         folder = self.folder / role
         folder.mkdir(exist_ok=True)
         command = [sys.executable, "-m", "pando", "serve", "--dir", str(folder), "--http", self.addresses[role]]
-        if role == "replica":
+        if role != "primary":
             command += ["--primary", f"http://{self.addresses['primary']}"]
         log = self.folder / f"{role}.log"
         with log.open("a") as output:
@@ -82,9 +82,9 @@ def environment():
 
 
 @contextlib.contextmanager
-def served_nodes(folder):
-    """Start both nodes, end them afterwards."""
-    addresses = {role: f"127.0.0.1:{free_port()}" for role in ("primary", "replica")}
+def served_nodes(folder, roles=("primary", "replica")):
+    """Start the nodes, the primary first, end them afterwards."""
+    addresses = {role: f"127.0.0.1:{free_port()}" for role in roles}
     nodes = ServedNodes(folder, addresses, {})
     try:
         for role in addresses:

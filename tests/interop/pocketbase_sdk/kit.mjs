@@ -54,7 +54,7 @@ function print(value) {
 }
 
 /** What all checks know: addresses, how to make clients, a superuser. */
-export async function makeWorld({ sdk, url, other, email, password, prefix, inTurn = false }) {
+export async function makeWorld({ sdk, url, other, email, password, prefix, inTurn = false, proxyHeader = "" }) {
   const { default: PocketBase, BaseAuthStore, ClientResponseError } = sdk;
   /** Make a client of this node, or one whose requests go to both nodes in turn, as a balancer sends them. */
   function client(at = url) {
@@ -105,6 +105,7 @@ export async function makeWorld({ sdk, url, other, email, password, prefix, inTu
     email,
     password,
     prefix,
+    proxyHeader,
     client,
     admin,
     refused,

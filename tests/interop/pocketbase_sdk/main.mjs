@@ -1,7 +1,7 @@
 // Everything that the npm package `pocketbase` does with a server, on one node. Argument: JSON with the entries of the
 // packages (`pocketbase`, `eventsource`), `url` and the `other` node's, a superuser's `email` and `password`, a
-// `prefix` for names of its own, `only` for some groups, `inTurn` to send requests to both nodes in turn. Prints one
-// line of JSON for each check.
+// `prefix` for names of its own, `only` for some groups, `inTurn` to send requests to both nodes in turn, the
+// `proxyHeader` that a proxy before the nodes sets. Prints one line of JSON for each check.
 import { pathToFileURL } from "node:url";
 import { makeWorld, run } from "./kit.mjs";
 
