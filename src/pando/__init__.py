@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pando.embedded.records import Page as Page
     from pando.embedded.records import Record as Record
     from pando.embedded.records import Rows as Rows
+    from pando.embedded.records import SignedIn as SignedIn
     from pando.errors import PandoError as PandoError
     from pando.errors import SqlError as SqlError
     from pando.records.problems import ApiError as ApiError
@@ -28,6 +29,7 @@ _HOMES = {
     "Page": "pando.embedded.records",
     "Record": "pando.embedded.records",
     "Rows": "pando.embedded.records",
+    "SignedIn": "pando.embedded.records",
     "PandoError": "pando.errors",
     "SqlError": "pando.errors",
     "ApiError": "pando.records.problems",

@@ -102,9 +102,9 @@ def test_rules_apply_to_users_and_guests_only(node):
     ann = node.run(node.app.collection("users").create(user))
     popular = "title = 'popular'"
     assert node.run(node.posts.list(filter=popular)).total_items == 1
-    body = {"identity": user["email"], "password": user["password"]}
-    token = node.run(node.app.send("POST", "/api/collections/users/auth-with-password", body=body))["token"]
-    for caller in (node.app.as_user(ann), node.app.as_user(token)):
+    signed_in = node.run(node.app.sign_in("users", user["email"], user["password"]))
+    assert signed_in.record.id == ann.id
+    for caller in (node.app.as_user(ann), node.app.as_user(signed_in.token)):
         assert isinstance(caller, Caller)
         assert node.run(caller.collection("posts").list(filter=popular)).total_items == 0
         assert node.run(caller.collection("posts").create({"title": "hers"})).title == "hers"
@@ -114,6 +114,11 @@ def test_rules_apply_to_users_and_guests_only(node):
     with pytest.raises(ApiError) as refused:
         node.run(node.app.as_user(ann).send("GET", "/api/collections"))
     assert refused.value.status == 403
+    node.run(node.app.send("PATCH", "/api/collections/users", body={"authRule": "verified = true"}))
+    for password, status in ((user["password"], 403), ("wrong", 400)):
+        with pytest.raises(ApiError) as refused:
+            node.run(node.app.sign_in("users", user["email"], password))
+        assert refused.value.status == status
 
 
 def test_sql(node):
@@ -217,6 +222,12 @@ def test_a_site_of_which_a_part_has_failed_is_replaced(node):
     second = node.run(node.app.running())
     assert second is not first and node.run(node.app.running()) is second
     assert node.run(node.posts.view(made.id)) == made
+
+
+@pytest.mark.parametrize("path", ["/api/realtime", "/api/changes"])
+def test_routes_without_json_are_for_http(node, path):
+    with pytest.raises(pando.PandoError, match="gives no JSON"):
+        node.run(node.app.send("GET", path))
 
 
 def test_bad_settings_are_refused_at_once(tmp_path):

@@ -20,7 +20,7 @@ from pando.embedded.calling import SUPERUSER, Asked, Who, call
 from pando.embedded.collections import Collection
 from pando.embedded.hearing import Event, Handler, Subscription, events
 from pando.embedded.mounting import Mounted
-from pando.embedded.records import Record, Rows, Value, rows_of
+from pando.embedded.records import Record, Rows, SignedIn, Value, record_of, rows_of
 from pando.embedded.sites import Running, open_site
 from pando.embedded.sync import Sync
 from pando.errors import InvalidRequest, PandoError, SqlError
@@ -202,6 +202,12 @@ class Pando(Caller):
     def as_guest(self) -> Caller:
         """Give calls of somebody who is not signed in."""
         return Caller(self, Who())
+
+    async def sign_in(self, collection: str, identity: str, password: str) -> SignedIn:
+        """Check a password, by the rules of the collection. Raises ApiError 400, 403."""
+        body = {"identity": identity, "password": password}
+        found = await self.as_guest().send("POST", f"/api/collections/{collection}/auth-with-password", body=body)
+        return SignedIn(record_of(found["record"]), found["token"])
 
     def changes(self, since: int | None = None) -> AsyncIterator[Event]:
         """Give what happens to records, in the order of the commits: after an event's cursor, or from now on.

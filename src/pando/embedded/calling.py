@@ -66,7 +66,14 @@ async def call(site: OpenSite, who: Who, asked: Asked) -> Any:  # noqa: ANN401 -
     response = await respond(site, who, asked)
     if response.status >= 400:
         raise refusal(response)
+    if response.stream is not None or not _is_json(response):
+        raise InvalidRequest(f"/api/{'/'.join(asked.segments)[:200]} gives no JSON; ask for it over HTTP")
     return msgspec.json.decode(response.body) if response.body else None
+
+
+def _is_json(response: Response) -> bool:
+    kind = next((value for name, value in response.headers if name == b"content-type"), b"")
+    return not response.body or kind.startswith(b"application/json")
 
 
 async def respond(site: OpenSite, who: Who, asked: Asked) -> Response:

@@ -68,6 +68,14 @@ class Page:
         return len(self.items)
 
 
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Who signed in, and the token for requests in that name."""
+
+    record: Record
+    token: str
+
+
 Value = None | int | float | str | bytes
 """What SQLite stores."""
 

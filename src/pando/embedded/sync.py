@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pando.embedded.calling import Files
 from pando.embedded.collections import BATCH, Collection
-from pando.embedded.records import Page, Record, Rows, Value
+from pando.embedded.records import Page, Record, Rows, SignedIn, Value
 from pando.types import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
@@ -122,6 +122,10 @@ class Sync(SyncCaller):
     def as_guest(self) -> SyncCaller:
         """Give calls of somebody who is not signed in."""
         return SyncCaller(self._app.as_guest(), self._loop)
+
+    def sign_in(self, collection: str, identity: str, password: str) -> SignedIn:
+        """Check a password, by the rules of the collection. Raises ApiError 400, 403."""
+        return self._loop.run(self._app.sign_in(collection, identity, password))
 
     def sql(self, sql: str, *args: Value, database: str = DEFAULT_DATABASE) -> Rows:
         """Run one statement. Raises SqlError."""
