@@ -14,7 +14,9 @@ from pando.records.realtime.topics import check_request
 from pando.store.feed import ChangeFeed
 from pando.store.statements import Statements
 
-POSTS = Collection(id="pbc_posts", name="posts", rules=Rules(list="list rule", view="view rule"))
+POSTS = Collection(
+    id="pbc_posts", name="posts", rules=Rules(list="list rule of @request", view="view rule of @request")
+)
 SECRETS = Collection(id="pbc_secrets", name="secrets", rules=Rules(list=None, view=None))
 USERS = Collection(
     id="pbc_users", name="users", type=CollectionType.AUTH, auth=AuthOptions(), rules=Rules(list="", view="")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
@@ -90,10 +91,10 @@ def test_the_row_that_is_judged_is_the_new_one_of_a_deleted_record_the_old_one(w
 def test_list_topics_are_under_the_list_rule_and_id_topics_under_the_view_rule(world):
     client = world.connect()
     world.subscribe(client, "posts/*", "posts/r1", "posts")
-    world.judge = lambda _c, values, rule, *_: values if rule == "view rule" else None
+    world.judge = lambda _c, values, rule, *_: values if rule == "view rule of @request" else None
     world.dispatch(change(1))
     assert heard(world, client) == [("posts/r1", "update", "r1")]
-    assert sorted(rule for _, _, rule, _, _ in world.asked) == ["list rule", "view rule"]
+    assert sorted(rule for _, _, rule, _, _ in world.asked) == ["list rule of @request", "view rule of @request"]
 
 
 def test_a_rule_of_nobody_is_for_superusers(world):
@@ -142,6 +143,30 @@ def test_equal_rules_are_one_question():
     world.subscribe(client, "posts/*", "posts/r1")
     assert world.dispatch(change(1)) == [2]
     assert len(world.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("collection", "rule", "query", "questions"),
+    [
+        ("posts", "public = true", {}, 2),
+        ("posts", "", {"fields": "id", "filter": "n > 1"}, 2),
+        ("posts", "@Request.auth.id = owner", {}, 4),
+        ("posts", "", {"filter": "@request.auth.id = owner"}, 4),
+        ("posts", "", {"filter": "owner.name = 'ann'"}, 4),
+        ("posts", "", {"expand": "owner"}, 4),
+        ("users", "", {}, 4),
+    ],
+)
+def test_who_is_signed_in_matters_only_where_it_is_asked_for(collection, rule, query, questions):
+    base = next(each for each in SCHEMA.collections if each.name == collection)
+    world = World(Schema((replace(base, rules=replace(base.rules, list=rule)),)))
+    text = f"{collection}/*?options=" + quote(json.dumps({"query": query}))
+    identities = [None, user(), user("u2"), user("su", collection_id=SUPERUSERS_ID)]
+    for identity in identities:
+        world.subscribe(world.connect(), text, identity=identity)
+    assert world.dispatch(change(1, table=collection)) == [4]
+    asked = [each[3] for each in world.asked]
+    assert len(asked) == questions and {None, identities[3]} <= set(asked)
 
 
 @pytest.mark.parametrize(
