@@ -158,6 +158,15 @@ class Settings:
             flag="--api-durability",
         ),
     )
+    replica_writes: str = field(
+        default="forward",
+        metadata=_row(
+            choice({"forward": "forward", "reject": "reject"}),
+            "What a replica does with writes by the records API: passes them on to the primary (`forward`), or answers "
+            "403 and names the primary in the headers of all its answers (`reject`).",
+            flag="--replica-writes",
+        ),
+    )
     voters: int = field(
         default=0,
         metadata=_row(

@@ -7,9 +7,14 @@ from pando.api.records_table import ROUTES, WRITES
 
 PAGE = Path(__file__).parents[2] / "docs" / "http-records.md"
 GROUP = "changes/groups/*"
-STREAMS = {"GET realtime", "POST realtime", "GET changes", "GET changes/groups", f"DELETE {GROUP}"} | {
-    f"POST {GROUP}/{step}" for step in ("claim", "ack", "extend", "release")
-}
+STREAMS = {
+    "GET replica/status",
+    "GET realtime",
+    "POST realtime",
+    "GET changes",
+    "GET changes/groups",
+    f"DELETE {GROUP}",
+} | {f"POST {GROUP}/{step}" for step in ("claim", "ack", "extend", "release")}
 """Answered outside the table of routes; documented like the others."""
 
 

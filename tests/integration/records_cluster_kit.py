@@ -21,12 +21,13 @@ PANDO = [sys.executable, "-m", "pando"]
 class Node:
     """One node with two web processes."""
 
-    def __init__(self, directory, port, *, name, primary=""):
+    def __init__(self, directory, port, *, name, primary="", more=()):
         self.url = f"http://127.0.0.1:{port}"
         self.directory = directory
         self._log = directory.with_suffix(".log")
         directory.mkdir()
         flags = ["--dir", str(directory), "--http", f"127.0.0.1:{port}", "--node", name, "--web", str(WEB)]
+        flags += more
         if primary:
             flags += ["--primary", primary]
         with self._log.open("wb") as log:

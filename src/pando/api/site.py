@@ -22,6 +22,7 @@ from pando.api.records_changes import CHANGES_WRITES, ChangesRoutes
 from pando.api.records_fetch import NodeFiles
 from pando.api.records_forward import PrimaryForwarder
 from pando.api.records_realtime import Realtime
+from pando.api.records_replica import ReadOnlyReplica, replica_routes
 from pando.api.records_table import ROUTES, WRITES
 from pando.api.stream_forwarder import StreamForwarder
 from pando.api.transfers import Transfers
@@ -95,10 +96,18 @@ class OpenSite:
         store.on_committed = lambda told: commits.wake() if told.database == DEFAULT_DATABASE else None
         self.realtime = self._streams(commits)
         self.changes = ChangesRoutes(self.desk, commits)
-        routes = {**ROUTES, **self.realtime.routes, **self.changes.routes}
+        replica = replica_routes(store, settings.replica_writes)
+        routes = {**ROUTES, **replica, **self.realtime.routes, **self.changes.routes}
         self.router = Router(routes, writes=WRITES | CHANGES_WRITES)
         self.forward = PrimaryForwarder(store, self.service)
-        self.records = RecordsApp(self.desk, self.router, self.forward, site.log)
+        self.records = self._records(settings.replica_writes)
+
+    def _records(self, replica_writes: str) -> RecordsApp:
+        log = self._site.log
+        if replica_writes == "reject":
+            topology = lambda: self.store.topology  # noqa: E731 - it changes
+            return ReadOnlyReplica(self.desk, self.router, self.forward, log, topology=topology)
+        return RecordsApp(self.desk, self.router, self.forward, log)
 
     def _stream_table(self) -> StreamTable:
         return StreamTable(
