@@ -220,7 +220,8 @@ def test_nothing_is_readable_that_a_rule_forbids(site, drawn):
 
 
 @pytest.mark.full
-@settings(max_examples=1500, **EVERY)
+@pytest.mark.timeout(1800)
+@settings(max_examples=1000, **EVERY)
 @given(worlds())
 def test_nothing_is_readable_that_a_rule_forbids_for_long(site, drawn):
     read_all(site, drawn)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from pathlib import Path
 from random import Random
@@ -332,3 +333,11 @@ def test_delays_are_of_the_given_chance():
 
     asyncio.run(run())
     assert len(told) == 7 and len(set(told)) == 1 and 0 < told[0] < PROBE_PAUSE_S
+
+
+def test_who_locks_superusers_out_finds_the_way_in_again_in_the_docs(site):
+    change(site, superuserIPs=["10.0.0.0/8"])
+    page = (Path(__file__).parents[4] / "docs" / "http-records.md").read_text()
+    [statement] = re.findall(r"`(UPDATE _params [^`]+)`", page)
+    site.sql(statement)
+    assert site("GET", "settings", token=site.su, headers=at("11.0.0.1")).status == 200
