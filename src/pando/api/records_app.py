@@ -20,6 +20,7 @@ from pando.log import EventLog
 from pando.records.desk import Asking, Desk
 from pando.records.engine import Basis
 from pando.records.problems import not_found
+from pando.records.rules import BrokenRule
 
 Route = Callable[[Desk, Asking, ApiRequest], Awaitable[Response]]
 Forward = Callable[[ApiRequest], Awaitable[Response]]
@@ -64,9 +65,10 @@ class RecordsApp:
         try:
             response, asking = await self._answer(request)
         except PandoError as error:
-            if is_untold(error):
+            reason = error.__cause__ if isinstance(error, BrokenRule) else error if is_untold(error) else None
+            if reason is not None:
                 scope = request.scope
-                self._log.emit("request.failed", method=scope["method"], path=scope["path"], error=repr(error))
+                self._log.emit("request.failed", method=scope["method"], path=scope["path"], error=repr(reason))
             return envelope(error), None
         if asking is None or asking.notes.is_volatile or asking.notes.reading is None:
             return response, None

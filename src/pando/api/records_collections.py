@@ -51,6 +51,7 @@ async def create(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
 async def update(desk: Desk, asking: Asking, asked: ApiRequest) -> Response:
     """PATCH collections/*."""
     only_superusers(asking)
+    asking.collection(asked.segments[1])  # that it is not there is told before what is wrong with the body
     return _shown(await defining.update_collection(desk, asking, asked.segments[1], await asked.json()), asked)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pando.records.collections import indexes
 from pando.records.desk import Asking, Desk, columns_of
-from pando.records.filter import Filter, Trust
+from pando.records.filter import Filter, FilterError, Trust
 from pando.records.filter.select import Referring
 from pando.records.model import Collection, RelationField
 from pando.records.problems import bad_request
@@ -171,7 +171,10 @@ async def _visible(
     wanted = sorted(ids)
     for at in range(0, len(wanted), _IDS_STEP):
         some = tuple(wanted[at : at + _IDS_STEP])
-        found |= {each.id: each for each in await _read(desk, asking, target, filters, column, some)}
+        try:
+            found |= {each.id: each for each in await _read(desk, asking, target, filters, column, some)}
+        except FilterError:
+            return None  # the rule names what is not there any more: nobody may view them
         if len(found) > EXPANDED_MAX:
             raise _too_many()
     visible = list(found.values())

@@ -14,12 +14,12 @@ from pando.records.desk import Asking, Desk, columns_of
 from pando.records.engine import Row
 from pando.records.expanding import expanded
 from pando.records.fields import jsontext
-from pando.records.filter import Filter, Trust
+from pando.records.filter import Filter, FilterError, Trust
 from pando.records.managing import viewer_of
 from pando.records.model import Collection
 from pando.records.problems import bad_request, not_found
 from pando.records.record import Record, from_row, from_rows, record_json
-from pando.records.rules import may
+from pando.records.rules import BrokenRule, may
 
 PER_PAGE: Final = 30
 PER_PAGE_MAX: Final = 1000
@@ -123,14 +123,11 @@ async def find_visible(desk: Desk, asking: Asking, collection: Collection, id: s
 
 async def find_visible_row(desk: Desk, asking: Asking, collection: Collection, id: str, rule: str) -> Row:
     """The same, as the columns hold it, in the order of `columns_of`."""
-    _, rows = await desk.ask(
-        asking,
-        collection,
-        columns=columns_of(collection),
-        filters=(Filter(rule, Trust.RULE),) if rule else (),
-        ids=(id,),
-        limit=1,
-    )
+    columns, filters = columns_of(collection), (Filter(rule, Trust.RULE),) if rule else ()
+    try:
+        _, rows = await desk.ask(asking, collection, columns=columns, filters=filters, ids=(id,), limit=1)
+    except FilterError as error:
+        raise BrokenRule from error
     if not rows:
         raise not_found()
     return rows[0]

@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from pando.records.desk import Asking, Desk
 from pando.records.engine import Reads
-from pando.records.filter import Filter, Trust
+from pando.records.filter import Filter, FilterError, Trust
 from pando.records.model import Collection
-from pando.records.problems import forbidden
+from pando.records.problems import ApiError, forbidden
+
+
+class BrokenRule(ApiError):
+    """A rule names what is not there any more: as if there were no record. The cause is for the log."""
+
+    def __init__(self) -> None:
+        super().__init__(404, "The requested resource wasn't found.")
 
 
 def may(asking: Asking, rule: str | None) -> str:
@@ -24,10 +31,13 @@ def may(asking: Asking, rule: str | None) -> str:
 async def holds(
     desk: Desk, asking: Asking, collection: Collection, rule: str, id: str, *, reads: Reads | None = None
 ) -> bool:
-    """Tell whether a stored record satisfies a rule."""
+    """Tell whether a stored record satisfies a rule; one that names what is not there any more is not satisfied."""
     if not rule.strip():
         return True
-    _, rows = await desk.ask(
-        asking, collection, reads=reads, columns=("id",), filters=(Filter(rule, Trust.RULE),), ids=(id,), limit=1
-    )
+    try:
+        _, rows = await desk.ask(
+            asking, collection, reads=reads, columns=("id",), filters=(Filter(rule, Trust.RULE),), ids=(id,), limit=1
+        )
+    except FilterError:
+        return False
     return bool(rows)

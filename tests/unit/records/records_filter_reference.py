@@ -254,7 +254,8 @@ class Names:
             back = other.field(key.partition("_via_")[2])
             return self.walk(other, (*way, self.back(other, back, way)), rest, modifier)
         is_sent = bool(way) and way[-1].name == ("body",)
-        is_local = rest == ["id"] and not is_sent and not (known.is_multiple and self.is_client)
+        is_read = self.is_client if isinstance(known, LISTS) and known.is_multiple else modifier == "lower"
+        is_local = rest == ["id"] and not is_sent and not is_read
         if isinstance(known, RelationField) and rest and not is_local:
             target = self.world.schema.find(known.collection_id)
             if known.is_multiple:
@@ -353,7 +354,7 @@ def stored(known, value, rest):
                 value = value[int(key)] if int(key) < len(value) else None
             else:
                 value = value.get(key) if isinstance(value, dict) and not key.isdecimal() else None
-        return Value(plain(value), is_json=True)
+        return Value(plain(value), is_json=isinstance(known, JsonField) or bool(rest))
     if isinstance(known, NumberField | BoolField):
         return Value(plain(value), NUMERIC)
     is_list = isinstance(known, LISTS) and known.is_multiple

@@ -14,7 +14,8 @@ from typing import Final
 from pando.records.fields import jsontext
 from pando.records.fields.values import Number
 
-_DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_DIGITS: Final = "[0-9]+(?:_[0-9]+)*"
+_DECIMAL: Final = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?", re.ASCII)
 _NOT_FINITE: Final = re.compile(r"[+-]?(?:inf|infinity)|nan", re.ASCII | re.IGNORECASE)
 _TRUE: Final = frozenset(["1", "t", "T", "true", "True", "TRUE"])
 _NUMBER_CHARS_MAX: Final = 400

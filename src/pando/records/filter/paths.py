@@ -134,7 +134,9 @@ class Rows:
     def operand(self, context: Context, field: Field, keys: tuple[str, ...]) -> Operand:
         """See Source."""
         if isinstance(field, JsonField | GeoPointField):
-            return Operand(context.dialect.extracted(self.column(field.name), keys), is_json=True)
+            # A place as a whole is compared as the text that it is: absent ones are empty.
+            is_json = isinstance(field, JsonField) or bool(keys)
+            return Operand(context.dialect.extracted(self.column(field.name), keys), is_json=is_json)
         return Operand(self.column(field.name))
 
     def length(self, dialect: Dialect, name: str) -> Operand:
@@ -206,7 +208,7 @@ class Paths:
                 return self._leaf(source, field, rest, path)
             if place >= RELATIONS_MAX:
                 raise FilterError(f"{path.name!r} follows more than {RELATIONS_MAX} relations")
-            if isinstance(field, RelationField) and rest == ("id",) and self._has_ids(source, field):
+            if isinstance(field, RelationField) and rest == ("id",) and self._has_ids(source, field, path):
                 return self._ids(source, field, path)
             back = None if isinstance(field, RelationField) else self.back_relation(source.collection, key)
             if isinstance(field, RelationField):
@@ -302,9 +304,11 @@ class Paths:
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
-    def _has_ids(self, source: Source, field: RelationField) -> bool:
+    def _has_ids(self, source: Source, field: RelationField, path: Path) -> bool:
         """Whether the ids in a relation can be taken for those of its records."""
         is_sent = isinstance(source, Sent) and source.area is Area.BODY
+        if path.modifier is Modifier.LOWER and not field.is_multiple:
+            return False  # in small letters that of no record is NULL, as in PocketBase, and not empty
         return not is_sent and not (field.is_multiple and self._may_list)
 
     def _ids(self, source: Source, field: RelationField, path: Path) -> Operand:
