@@ -130,13 +130,15 @@ class Pump:
         self, client_id: str, subscriptions: Sequence[Subscription], identity: Identity | None, ip: str, seen: Cursor
     ) -> None:
         """As `Registry.subscribe`, and begin to serve. Raises ApiError, StaleIdentity, Overloaded."""
+        was_read = self._registry.cursor is not None
         was_behind = (found := self._registry.get(client_id)) is not None and found.behind is not None
         client = self._registry.subscribe(client_id, subscriptions, identity, ip, seen)
         if client.behind is not None and not was_behind:
             invariant(self._group is not None, "streams are served while the pump runs")
             assert self._group is not None
             self._group.create_task(self._catch_up(client))
-        self._commits.wake()
+        if not was_read:
+            self._commits.wake()
 
     async def _tick(self) -> None:
         while True:
