@@ -2,12 +2,15 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 from cluster_kit import free_base_port, wait_until
 from embedded_kit import READY_S, Program, programs, running
+
+from pando import Pando, PandoError
 
 pytestmark = pytest.mark.slow
 
@@ -24,17 +27,6 @@ def test_records_are_there_after_a_restart(tmp_path):
         assert again.ask("view", "posts", made["id"]) == made
 
 
-def test_a_killed_program_leaves_nothing_behind_and_loses_nothing(tmp_path):
-    with programs(tmp_path / "data") as (program,):
-        program.ask("define", "posts")
-        made = [program.ask("create", "posts", {"title": str(number)}) for number in range(20)]
-        program.kill()
-    assert running(tmp_path / "data") == {}
-    with programs(tmp_path / "data") as (again,):
-        found = again.ask("full_list", "posts")
-        assert sorted(each["id"] for each in found) == sorted(each["id"] for each in made)
-
-
 @pytest.mark.full  # the workers of test_embedded_asgi do the same behind a server
 def test_several_programs_share_one_node_and_outlive_each_other(tmp_path):
     with programs(tmp_path / "data", 3) as (first, second, third):
@@ -49,18 +41,35 @@ def test_several_programs_share_one_node_and_outlive_each_other(tmp_path):
         assert running(tmp_path / "data")["supervisor"] == supervisor, "those that are left went on with the same node"
 
 
-def test_a_killed_supervisor_is_replaced_by_one_of_the_programs(tmp_path):
+def test_kills_of_the_node_and_of_its_programs_lose_nothing_and_leave_nothing_behind(tmp_path):
     with programs(tmp_path / "data", 2) as (first, second):
         first.ask("define", "posts")
-        made = first.ask("create", "posts", {"title": "before"})
+        made = [first.ask("create", "posts", {"title": str(number)}) for number in range(10)]
         before = running(tmp_path / "data")
         os.kill(before["supervisor"], signal.SIGKILL)
         for number, one in enumerate([first, second]):
             wait_until(lambda: one.works("create", "posts", {"title": f"after {number}"}), READY_S, "a write")  # noqa: B023
-            assert one.ask("view", "posts", made["id"]) == made
+            assert one.ask("view", "posts", made[0]["id"]) == made[0]
         after = running(tmp_path / "data")
         assert not set(before.values()) & set(after.values())
         assert set(after) == set(before)
+        made.append(second.ask("create", "posts", {"title": "the last one"}))
+        first.kill()
+        second.kill()
+    assert running(tmp_path / "data") == {}
+    with programs(tmp_path / "data") as (again,):
+        found = [each["id"] for each in again.ask("full_list", "posts")]
+        assert [each for each in made if each["id"] not in found] == []
+
+
+@pytest.mark.full  # it waits for the port a while
+def test_an_address_that_is_taken_is_told(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        app = Pando(tmp_path / "data", http=f"127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(PandoError, match="cannot be used: Address already in use; choose another") as refused:
+            app.sync.sql("SELECT 1")
+    assert refused.value.code == "INVALID_SETTING"
+    app.sync.close()
 
 
 def test_what_cannot_start_says_why(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from pando.api.site import OpenSite, Site
-from pando.errors import NotReady, Overloaded
+from pando.errors import InternalError, NotReady, Overloaded
 from pando.log import EventLog
 from pando.node.runtime import Runtime
 from pando.store.files import FileLock
@@ -30,8 +30,6 @@ INDEX_FIRST: Final = 1000
 """Indexes below it are those of the node's own web processes."""
 INDEXES_MAX: Final = 1000
 """Event loops that use one node at a time."""
-
-
 POLL_S: Final = 0.02
 
 
@@ -89,7 +87,7 @@ async def open_site(runtime: Runtime, log: EventLog) -> Running:
                 await until_listening(runtime.store_socket)
                 await stack.enter_async_context(site)
                 await stack.enter_async_context(siblings(site))
-                found = await site.until_open()
+                found = await _first(site.until_open(), broken)
         except TimeoutError:
             reason = site.store.reason or "it does not say why"
             raise NotReady(f"the node cannot be used after {OPEN_S:g} s: {reason}") from None
@@ -98,6 +96,19 @@ async def open_site(runtime: Runtime, log: EventLog) -> Running:
                 await site.until_ready()
         return Running(site, found, broken, stack.pop_all(), (lock, house))
     raise AssertionError
+
+
+async def _first(opening: Coroutine[Any, Any, OpenSite], broken: asyncio.Event) -> OpenSite:
+    """Wait until a site is open. Raises InternalError when a part of it fails before that."""
+    tasks = asyncio.ensure_future(opening), asyncio.ensure_future(broken.wait())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise InternalError("a part of Pando failed in this program; what it said is on standard error")
+        return tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def until_listening(path: Path) -> None:

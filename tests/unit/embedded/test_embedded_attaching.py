@@ -11,8 +11,8 @@ import warnings
 import pytest
 
 from pando.embedded.attaching import Attachment, NodeOptions, _failure, _hello
-from pando.embedded.sites import INDEX_FIRST, claim_index
-from pando.errors import InvalidSetting, NotReady, PandoError
+from pando.embedded.sites import INDEX_FIRST, _first, claim_index
+from pando.errors import InternalError, InvalidSetting, NotReady, PandoError
 from pando.log import EventLog
 from pando.node.owners import NodeFacts, Owners
 from pando.node.runtime import Runtime, sockets_directory
@@ -132,6 +132,19 @@ def test_what_is_no_supervisor_is_not_taken_for_one(data):
         while ours.recv(65536):
             continue
         sending.join(WAIT_S)
+
+
+def test_a_site_that_fails_while_it_opens_fails_at_once():
+    async def never():
+        await asyncio.Event().wait()
+
+    async def scenario():
+        broken = asyncio.Event()
+        asyncio.get_running_loop().call_soon(broken.set)
+        await _first(never(), broken)
+
+    with pytest.raises(InternalError, match="standard error"):
+        asyncio.run(scenario())
 
 
 def test_event_loops_have_indexes_of_their_own(tmp_path):
