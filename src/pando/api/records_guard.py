@@ -69,7 +69,7 @@ def _limit(desk: Desk, asking: Asking, aim: Aim, *, is_counted: bool, only_actio
         return False
     asking.notes.is_volatile = True
     if is_counted:
-        desk.guard.count(settings.rate_limits, rule, aim, address, asking.now_ms)
+        desk.guard.count(asking.known.settings_mark, rule, aim, address, asking.now_ms)
     return True
 
 

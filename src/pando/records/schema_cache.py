@@ -21,7 +21,7 @@ _MARK: Final = (
     f" (SELECT `updated` FROM `_params` WHERE `id` = '{PARAMS_ID}') FROM `_collections`"
 )
 """Who changes a collection gives it an `updated` that is later than all others (`pando.records.defining`)."""
-_SETTINGS: Final = f"SELECT `value` FROM `_params` WHERE `id` = '{PARAMS_ID}'"
+_SETTINGS: Final = f"SELECT `value`, `updated` FROM `_params` WHERE `id` = '{PARAMS_ID}'"
 _TRIES: Final = 10
 
 
@@ -31,6 +31,8 @@ class Known:
 
     schema: Schema
     settings: AppSettings
+    settings_mark: str = ""
+    """Another one after each change of the settings."""
 
 
 class SchemaCache:
@@ -66,11 +68,11 @@ class SchemaCache:
         reads = self._engine.reads()
         collections = tuple(rows.from_row(row) for row in await reads.query(rows.SELECT))
         settings = await reads.query(_SETTINGS)
-        value = settings[0][0] if settings else None
+        value, updated = settings[0] if settings else (None, "")
         self._version += 1
         # PocketBase writes the settings as a blob, and encrypted ones as text.
         text = value if value is None or isinstance(value, bytes) else str(value)
-        return Known(Schema(collections, self._version), read_settings(text))
+        return Known(Schema(collections, self._version), read_settings(text), str(updated))
 
 
 async def _read_mark(reads: Reads) -> Row | None:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from hashlib import blake2b
 from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 
-import msgspec
-
-from pando.records.app_settings import AppSettings, RateLimits, RateRule
+from pando.records.app_settings import AppSettings, RateRule
 from pando.records.guarding.addresses import is_among
 from pando.records.guarding.counts import CountTable
 from pando.records.guarding.peers import PeerProofs
@@ -39,8 +36,6 @@ class Guard:
         self.peers = peers
         self._counts = counts
         self._pause = pause
-        self._limits: RateLimits | None = None
-        self._mark = b""
 
     @property
     def counts(self) -> CountTable:
@@ -65,17 +60,11 @@ class Guard:
             return None
         return find_rule(limits, aim, is_signed_in=is_signed_in)
 
-    def count(self, limits: RateLimits, rule: RateRule, aim: Aim, address: str, now_ms: int) -> None:
-        """Count a request under its rule. Raises ApiError 429."""
-        what = self._mark_of(limits) + f"{address}|{aim.key(rule)}".encode("utf-8", "surrogatepass")
+    def count(self, mark: str, rule: RateRule, aim: Aim, address: str, now_ms: int) -> None:
+        """Count a request under its rule; `mark` is that of the settings: another one begins anew. Raises ApiError 429."""
+        what = f"{mark}|{address}|{aim.key(rule)}".encode("utf-8", "surrogatepass")
         if not self.counts.take(what, rule.max_requests, rule.duration, now_ms):
             raise ApiError(429, "Too Many Requests.")
-
-    def _mark_of(self, limits: RateLimits) -> bytes:
-        """Give what is in the key of each counter, so that other limits begin anew."""
-        if self._limits is not limits:
-            self._limits, self._mark = limits, blake2b(msgspec.json.encode(limits), digest_size=8).digest()
-        return self._mark
 
     def close(self) -> None:
         """Let go of what is counted."""
