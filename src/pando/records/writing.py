@@ -28,6 +28,7 @@ from pando.records.listing import find_visible_row
 from pando.records.model import Collection, FileField, RelationField
 from pando.records.problems import ApiError, Problem, Problems, ValidationFailed, bad_request, not_found
 from pando.records.record import Record, from_row
+from pando.records.references import check_references
 from pando.records.rules import holds, may
 
 TRIES_MAX: Final = 10
@@ -279,6 +280,8 @@ async def _problems(
             found[name] = problem
     if stored is not None and "id" in draft.changed and draft.values["id"] != stored.id:
         found["id"] = Problem("validation_pk_change", "The record primary key cannot be changed.")
+    if not found and collection.system:
+        found |= await check_references(desk.engine.reads(), asking.schema, collection, draft.values)
     return found
 
 

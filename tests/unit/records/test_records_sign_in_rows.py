@@ -274,6 +274,28 @@ def test_a_rule_says_for_whom_it_is(guarded):
     assert sign_in(site).status == 403, "who may not sign in is not asked for more"
 
 
+@pytest.mark.parametrize("collection", ["_mfas", "_otps", "_authOrigins", "_externalAuths"])
+def test_rows_belong_to_a_record_that_is_there(guarded, collection):
+    site, ann = guarded
+    more = {"method": "otp", "password": "12345678", "fingerprint": "f", "provider": "google", "providerId": "x"}
+    path = f"collections/{collection}/records"
+
+    def code(owner, id, field):
+        body = {**more, "collectionRef": owner, "recordRef": id}
+        return site("POST", path, body, token=site.su).code(field)
+
+    assert code("nowhere", ann["id"], "collectionRef") == "validation_invalid_collection_id"
+    assert code("users", ann["id"], "collectionRef") == "validation_invalid_collection_id", "its id, not its name"
+    assert code("pbc_2279338944", ann["id"], "collectionRef") == "validation_invalid_collection_id"
+    assert code("_pb_users_auth_", "nobodyhasit0000", "recordRef") == "validation_invalid_record"
+    assert code("_pb_users_auth_", "", "recordRef") == "validation_required"
+    site.sql(f"delete from {collection}")
+    made = site("POST", path, {**more, "collectionRef": "_pb_users_auth_", "recordRef": ann["id"]}, token=site.su)
+    assert made.status == 200, made.body
+    change = {"recordRef": "nobodyhasit0000"}
+    assert site("PATCH", f"{path}/{made.json['id']}", change, token=site.su).code("recordRef")
+
+
 def test_what_is_over_is_deleted(guarded):
     site, ann = guarded
     live = begun(site, ann, age_ms=500_000)

@@ -61,7 +61,7 @@ class Guard:
         return find_rule(limits, aim, is_signed_in=is_signed_in)
 
     def count(self, mark: str, rule: RateRule, aim: Aim, address: str, now_ms: int) -> None:
-        """Count a request under its rule; `mark` is that of the settings: another one begins anew. Raises ApiError 429."""
+        """Count a request under its rule; with another `mark` of the settings all begins anew. Raises ApiError 429."""
         what = f"{mark}|{address}|{aim.key(rule)}".encode("utf-8", "surrogatepass")
         if not self.counts.take(what, rule.max_requests, rule.duration, now_ms):
             raise ApiError(429, "Too Many Requests.")
