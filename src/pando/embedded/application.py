@@ -18,7 +18,7 @@ from pando.api.site import OpenSite
 from pando.embedded.attaching import Attachment, NodeOptions
 from pando.embedded.calling import SUPERUSER, Asked, Who, call
 from pando.embedded.collections import Collection
-from pando.embedded.hearing import Event, Handler, Subscription, events
+from pando.embedded.hearing import Event, Handler, Subscription, events, newest, parse_topic
 from pando.embedded.mounting import Mounted
 from pando.embedded.records import Record, Rows, SignedIn, Value, record_of, rows_of
 from pando.embedded.sites import Running, open_site
@@ -28,7 +28,6 @@ from pando.log import EventLog
 from pando.node.embedded import NOWHERE, OURS
 from pando.node.runtime import Runtime, sockets_directory
 from pando.node.secret import read_or_create_secret
-from pando.records.realtime.feed import Feed
 from pando.settings import Settings, load_settings
 from pando.sql.service import Call
 from pando.store import requests as store
@@ -218,8 +217,8 @@ class Pando(Caller):
 
     async def subscribe(self, topic: str, handler: Handler) -> Subscription:
         """Call a function for each event of `COLLECTION/*` or `COLLECTION/ID` from now on."""
-        place = await Feed((await self._open_site()).desk.engine.reads()).newest()
-        return Subscription(topic, handler, self.changes(place))
+        parse_topic(topic)
+        return Subscription(topic, handler, self.changes(await newest(await self._open_site())))
 
     async def _open_site(self) -> OpenSite:
         return (await self.running()).open

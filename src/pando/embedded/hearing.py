@@ -7,8 +7,9 @@ after a restart. Not here: the feed (`pando.records.realtime.feed`), streams ove
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,11 +17,11 @@ import msgspec
 
 from pando.api.site import OpenSite
 from pando.embedded.records import Record, record_of
-from pando.errors import InvalidRequest, PandoError
+from pando.errors import InvalidRequest, RetryLater
 from pando.records.fields import jsontext
 from pando.records.model import Collection
 from pando.records.realtime.changes import Change, Values
-from pando.records.realtime.feed import CursorGone, Feed
+from pando.records.realtime.feed import Feed
 from pando.records.realtime.pump import follow
 from pando.records.record import SUPERUSER, from_row, record_json
 
@@ -42,8 +43,8 @@ class Event:
     cursor: int
 
 
-async def events(site: Site, since: int | None) -> AsyncIterator[Event]:
-    """Give what happens after a place in the feed, from now on without one. Raises CursorGone.
+async def events(site: Site, since: int | None) -> AsyncGenerator[Event, None]:
+    """Give what happens after a place in the feed, from now on without one. Raises `CursorGone`, an ApiError 410.
 
     While the node is away this waits.
     """
@@ -51,20 +52,26 @@ async def events(site: Site, since: int | None) -> AsyncIterator[Event]:
     while True:
         try:
             found = await site()
-            feed = Feed(found.desk.engine.reads())
             if after is None:
-                after = await feed.newest()
+                after = await newest(found)
+            feed = Feed(found.desk.engine.reads())
             is_replica = not found.desk.engine.is_primary
-            async for changes in follow(feed, found.commits, after, quiet_s=QUIET_S, may_be_ahead=is_replica):
-                for event in await _events_of(found, changes):
-                    after = event.cursor
-                    yield event
-                if changes:
-                    after = changes[-1].sequence
-        except CursorGone:
-            raise
-        except PandoError:
+            batches = follow(feed, found.commits, after, quiet_s=QUIET_S, may_be_ahead=is_replica)
+            async with contextlib.aclosing(batches):
+                async for changes in batches:
+                    for event in await _events_of(found, changes):
+                        after = event.cursor
+                        yield event
+                    if changes:
+                        after = changes[-1].sequence
+        except RetryLater:
             await asyncio.sleep(AGAIN_S)
+
+
+async def newest(site: OpenSite) -> int:
+    """Give the place in the feed where everything has been heard."""
+    await site.desk.known()  # it may have to be made
+    return await Feed(site.desk.engine.reads()).newest()
 
 
 async def _events_of(site: OpenSite, changes: Sequence[Change]) -> list[Event]:
@@ -96,6 +103,7 @@ class Subscription:
         self._is_over = False
         self._handling: asyncio.Task[None] | None = None
         self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._report)
 
     async def stop(self) -> None:
         """Hear no more. A handler that is at work is cancelled, unless it is what calls this."""
@@ -119,6 +127,11 @@ class Subscription:
         if isinstance(error, Exception):  # the program's own: it hears of it, and of what happens next
             context = {"message": f"a handler of {event.collection} failed", "exception": error}
             loop.call_exception_handler(context)
+
+    def _report(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            context = {"message": f"the subscription to {self._collection} has ended", "exception": error}
+            task.get_loop().call_exception_handler(context)
 
     async def _call(self, event: Event) -> None:
         waiting = self._handler(event)
