@@ -60,6 +60,9 @@ async def asked_of_change(
     if _differs("password", stored, draft) or _differs("email", stored, draft):
         draft.values["tokenKey"] = random_text(desk.random, TOKEN_KEY_CHARS)
         draft.changed.append("tokenKey")
+    if is_superusers(stored.collection) and draft.values["verified"] is not True:
+        draft.values["verified"] = True
+        draft.changed += [] if "verified" in draft.changed else ["verified"]
     return found
 
 

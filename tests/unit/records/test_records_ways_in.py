@@ -385,3 +385,11 @@ def test_sql_errors_and_broken_rules_are_not_shown(site):
     site.sql("drop table things")
     answer = site("GET", "collections/things/records")
     assert (answer.status, "no such table" in answer.body.decode()) == (400, False)
+
+
+def test_superusers_are_verified_whatever_is_said(site):
+    body = {"email": "b@example.com", "password": PASSWORD, "passwordConfirm": PASSWORD, "verified": False}
+    made = site("POST", "collections/_superusers/records", body, token=site.su)
+    assert made.json["verified"] is True
+    changed = site("PATCH", f"collections/_superusers/records/{made.json['id']}", {"verified": False}, token=site.su)
+    assert (changed.status, changed.json["verified"]) == (200, True)

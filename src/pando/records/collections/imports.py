@@ -29,7 +29,7 @@ from pando.records.collections.asking import Asked
 from pando.records.collections.completing import complete
 from pando.records.engine import Statement
 from pando.records.model import Collection, Field, RelationField, Schema
-from pando.records.problems import REQUIRED, ApiError, Problem, ValidationFailed
+from pando.records.problems import REQUIRED, ApiError, Problem, ValidationFailed, bad_request
 
 COLLECTIONS_MAX: Final = 1000
 """Collections of one import."""
@@ -77,6 +77,8 @@ def plan(body: object, schema: Schema, random: Random, now: str) -> Plan:
     for told in listed:
         current = Schema(tuple(after.values()))
         existing = _find(told, current)
+        if existing is not None and existing.id in touched and existing.id not in by_id:
+            raise failed(existing.name, bad_request("it is in the list twice"))
         new = _saved(told, existing, current, random, now, delete_missing)
         if isinstance(own_id := told.get("id"), str) and own_id and own_id != new.id:
             renumbered[own_id] = new.id

@@ -233,6 +233,16 @@ def test_what_others_point_to_cannot_go():
     assert refused(carry_out, db, listed({"name": "users"}, deleteMissing=True)) == FAILED
 
 
+def test_a_new_collection_is_in_the_list_once():
+    db = started({"name": "old", "fields": [text("a")]})
+    with pytest.raises(ValidationFailed) as caught:
+        carry_out(db, listed({"name": "new"}, {"name": "NEW"}))
+    assert "twice" in caught.value.data["collections"].message
+    names = [each.name for each in carry_out(db, listed({"name": "old"}, {"name": "old"})).collections]
+    assert names.count("old") == 1
+    assert "new" not in names
+
+
 def test_a_refusal_says_what_is_wrong_and_with_which():
     with pytest.raises(ValidationFailed) as caught:
         carry_out(fresh(), listed({"name": "fine"}, {"name": "posts", "fields": [{"name": "s", "type": "select"}]}))
