@@ -49,14 +49,14 @@ class Ledger:
         self.used = set()
         self.unlisted = []
 
-    def note(self, ask, differences):
-        """Take the differences of one request; gives those that are not listed."""
+    def note(self, ask, differences, number=0):
+        """Take the differences of one request, the so-manieth; gives those that are not listed."""
         new = []
         for each in differences:
             rows = [number for number, row in enumerate(self.known) if row.covers(ask, each)]
             self.used.update(rows)
             if not rows:
-                new.append(f"{ask.label}\n        {each}")
+                new.append(f"{number}: {ask.label}\n        {each}")
         self.unlisted += new
         return new
 

@@ -16,6 +16,8 @@ BROKEN = (
     "id",
 )
 PATH_MAX = 3
+UNEVEN = ("password", "autodate")
+"""Types whose values are not the same on both sides."""
 
 
 class Filters:
@@ -24,9 +26,11 @@ class Filters:
     def __init__(self, random, collections):
         self._random = random
         self._collections = collections
+        self._is_client = False
 
     def rule(self, made):
         """Make a rule, which is nearly always well-formed."""
+        self._is_client = False
         own = [
             "@request.auth.id != ''",
             "@request.auth.id = id",
@@ -40,21 +44,28 @@ class Filters:
         return first if self._random.random() < 0.6 else f"{first} {self._join()} {self._comparison(made, True)}"
 
     def filter(self, made, is_trusted):
-        """Make a filter, sometimes a broken one."""
+        """Make a filter, sometimes a broken one.
+
+        A client's goes only through what it may list, and asks for no addresses: there Pando tells less.
+        """
+        self._is_client = not is_trusted
         if self._random.random() < 0.05:
             return self._random.choice(BROKEN)
         return self._group(made, is_trusted, 0)
 
-    def sort(self, made):
+    def sort(self, made, is_trusted):
         """Make a sort that leaves nothing open."""
+        self._is_client = not is_trusted
         found = []
         for _ in range(self._random.randint(0, 2)):
             path = self._path(made, 1) if self._random.random() < 0.95 else "nothing"
+            path = path.removesuffix(":each")  # which of several it is then is left open
             found.append(self._random.choice(["", "-", "+"]) + path)
         return ",".join([*found, self._random.choice(["id", "-id"])])
 
     def expand(self, made):
         """Make an `expand` parameter."""
+        self._is_client = False
         paths = [self._relations(made) for _ in range(self._random.randint(1, 2))]
         return "expand=" + ",".join(path for path in paths if path)
 
@@ -71,15 +82,19 @@ class Filters:
     def _forward(self, made):
         by_id = {each.id: each for each in self._collections.values()}
         relations = [each for each in made.fields if each["type"] == "relation"]
-        return [(each["name"], by_id[each["collectionId"]]) for each in relations if each["collectionId"] in by_id]
+        found = [(each["name"], by_id[each["collectionId"]]) for each in relations if each["collectionId"] in by_id]
+        return [(name, target) for name, target in found if self._may_ask(target)]
 
     def _back(self, made):
         return [
             (f"{other.name}_via_{each['name']}", other)
             for other in self._collections.values()
             for each in other.fields
-            if each["type"] == "relation" and each["collectionId"] == made.id
+            if each["type"] == "relation" and each["collectionId"] == made.id and self._may_ask(other)
         ]
+
+    def _may_ask(self, made):
+        return not self._is_client or made.rules.get("listRule") == ""
 
     def _group(self, made, is_trusted, depth):
         parts = []
@@ -94,23 +109,25 @@ class Filters:
 
     def _comparison(self, made, is_trusted):
         any_ = "?" if self._random.random() < 0.3 else ""
-        return (
-            f"{self._operand(made, is_trusted)} {any_}{self._random.choice(OPERATORS)} {self._right(made, is_trusted)}"
-        )
+        left, operator, right = self._operand(made, is_trusted), self._random.choice(OPERATORS), self._right(made)
+        if operator == "!=" and right in ("true", "false"):
+            operator = "="  # SQLite asks for truth then, also of what is absent
+        return f"{left} {any_}{operator} {right}"
 
-    def _right(self, made, is_trusted):
+    def _right(self, made):
         if self._random.random() < 0.75:
             return self._random.choice(MACROS) if self._random.random() < 0.1 else self._random.choice(LITERALS)
         return self._path(made, self._random.randint(1, PATH_MAX))
 
     def _operand(self, made, is_trusted):
         chance = self._random.random()
-        if chance < 0.05 and self._collections:
-            other = self._random.choice(list(self._collections.values()))
+        others = [each for each in self._collections.values() if self._may_ask(each)]
+        if chance < 0.05 and others:
+            other = self._random.choice(others)
             alias = self._random.choice(["", ":x"])
             return f"@collection.{other.name}{alias}.{self._path(other, 1)}"
         if chance < 0.1 and is_trusted:
-            return self._random.choice(["@request.auth.id", "@request.auth.collectionName", "@request.query.filter"])
+            return self._random.choice(["@request.method", "@request.auth.collectionName", "@request.query.filter"])
         if chance < 0.13:
             return f"geoDistance(1, 2, {self._random.choice(['3', 'place.lon'])}, 4)"
         if chance < 0.16:
@@ -126,7 +143,7 @@ class Filters:
                 break
             name, made = self._random.choice(steps)
             found.append(name)
-        plain = [each for each in made.fields if each["type"] != "password"]
+        plain = [each for each in made.fields if each["type"] not in UNEVEN]
         each = self._random.choice([*plain, {"name": "id", "type": "text"}])
         return ".".join([*found, each["name"] + self._ending(each)])
 

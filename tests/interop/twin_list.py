@@ -4,6 +4,7 @@ from urllib.parse import quote
 
 from twin_access import MEMBERS, RULES
 from twin_definitions import BLANK, CHANGES
+from twin_more import APART, FORMS, IMPORTS, SUPERUSERS
 from twin_records import FILTERS, LISTS, RECORDS
 from twin_requests import get, records
 from twin_services import BATCH, PROTOCOL, SETTINGS, VIEWS
@@ -25,4 +26,8 @@ ALL = (
     *BATCH,
     *SETTINGS,
     *VIEWS,
+    *IMPORTS,
+    *FORMS,
+    *SUPERUSERS,
+    *APART,
 )

@@ -16,6 +16,7 @@ from pocketbase_program import ROOT, served_pando, served_pocketbase
 from twin_answers import ABSENT, Answer, Comparer, Number
 
 TIMEOUT_S = 30
+LABEL_MAX = 1500
 PLACEHOLDER = re.compile(r"\{(\w+):([\w.-]+)\}")
 
 
@@ -32,9 +33,13 @@ class Ask:
 
     @property
     def label(self):
-        text = "" if self.body is None else f" {self.body if isinstance(self.body, str) else json.dumps(self.body)}"
+        text = (
+            ""
+            if self.body is None
+            else f" {self.body if isinstance(self.body, str | bytes) else json.dumps(self.body)}"
+        )
         who = "" if self.by == "root" else f" by {self.by or 'guest'}"
-        return f"{self.method} {self.path}{who}{text}"[:300]
+        return f"{self.method} {self.path}{who}{text}"[:LABEL_MAX]
 
 
 class Side:
