@@ -15,6 +15,7 @@ import asyncio, json, sys
 from pando import Pando, PandoError
 
 FIELDS = [{"name": "title", "type": "text", "required": True}]
+HEARD = []
 
 
 async def lines():
@@ -37,6 +38,11 @@ async def main():
 async def do(app, word, *args):
     if word == "sql":
         return (await app.sql(*args)).rows
+    if word == "listen":
+        await app.subscribe(f"{args[0]}/*", lambda event: HEARD.append(event.record.id))
+        return None
+    if word == "heard":
+        return HEARD
     if word == "send":
         return await app.send(args[0], args[1], body=args[2])
     if word == "define":

@@ -44,7 +44,8 @@ def test_several_programs_share_one_node_and_outlive_each_other(tmp_path):
 def test_kills_of_the_node_and_of_its_programs_lose_nothing_and_leave_nothing_behind(tmp_path):
     with programs(tmp_path / "data", 2) as (first, second):
         first.ask("define", "posts")
-        made = [first.ask("create", "posts", {"title": str(number)}) for number in range(10)]
+        first.ask("listen", "posts")
+        made = [second.ask("create", "posts", {"title": str(number)}) for number in range(10)]
         before = running(tmp_path / "data")
         os.kill(before["supervisor"], signal.SIGKILL)
         for number, one in enumerate([first, second]):
@@ -54,6 +55,9 @@ def test_kills_of_the_node_and_of_its_programs_lose_nothing_and_leave_nothing_be
         assert not set(before.values()) & set(after.values())
         assert set(after) == set(before)
         made.append(second.ask("create", "posts", {"title": "the last one"}))
+        wait_until(lambda: made[-1]["id"] in first.ask("heard"), READY_S, "who listens hears of it")
+        written = [each["id"] for each in second.ask("full_list", "posts")]
+        assert sorted(first.ask("heard")) == sorted(written), "each of them once, over the kill"
         first.kill()
         second.kill()
     assert running(tmp_path / "data") == {}
