@@ -224,6 +224,18 @@ def test_a_site_of_which_a_part_has_failed_is_replaced(node):
     assert node.run(node.posts.view(made.id)) == made
 
 
+def test_any_route_by_its_address(node):
+    made = node.run(node.posts.create({"title": "by address"}))
+    path = "/api/collections/posts/records?fields=title&filter=title='by%20address'"
+    found = node.run(node.app.send("GET", path, query={"skipTotal": "1"}))
+    assert found["items"] == [{"title": "by address"}] and found["totalItems"] == -1
+    assert node.run(node.app.send("GET", f"collections/p%6Fsts/records/{made.id}")) == made
+    batch = [{"method": "POST", "url": "/api/collections/posts/records", "body": {"title": "in a batch"}}] * 2
+    node.run(node.app.send("PATCH", "/api/settings", body={"batch": {"enabled": True, "maxRequests": 5}}))
+    made = node.run(node.app.send("POST", "/api/batch", body={"requests": batch}))
+    assert [each["status"] for each in made] == [200, 200]
+
+
 @pytest.mark.parametrize("path", ["/api/realtime", "/api/changes"])
 def test_routes_without_json_are_for_http(node, path):
     with pytest.raises(pando.PandoError, match="gives no JSON"):

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
 
 from pando.api.site import OpenSite
 from pando.embedded.attaching import Attachment, NodeOptions
@@ -56,8 +57,10 @@ class Caller:
 
     async def send(self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None) -> Any:  # noqa: ANN401 - JSON
         """Ask for any route of the API, such as `send("GET", "/api/collections")`; gives JSON. Raises ApiError."""
-        segments = tuple(path.removeprefix("/").removeprefix("api/").split("/"))
-        return await self.request(Asked(method=method, segments=segments, query=query, body=body))
+        path, _, asked = path.partition("?")
+        segments = tuple(unquote(part) for part in path.removeprefix("/").removeprefix("api/").split("/"))
+        joined = {**dict(parse_qsl(asked, keep_blank_values=True)), **(query or {})}
+        return await self.request(Asked(method=method, segments=segments, query=joined, body=body))
 
 
 @dataclass(slots=True)
