@@ -11,6 +11,7 @@ from cluster_kit import free_base_port
 import pando
 from pando import ApiError, Pando, SqlError
 from pando.embedded.application import Caller
+from pando.node.tokens import make_token
 
 pytestmark = pytest.mark.slow
 
@@ -203,6 +204,25 @@ def test_the_asgi_application_alone_and_under_a_path(node):
         assert (status, found) == (200, made)
     status, found = node.run(ask(node.app.asgi, "GET", "/health"))
     assert status == 200 and found["status"] == "ok"
+
+
+def test_sql_over_a_websocket_under_a_path(node):
+    async def scenario():
+        coming, sent = asyncio.Queue(5), asyncio.Queue(5)
+        scope = {"type": "websocket", "path": "/backend/", "root_path": "/backend", "subprotocols": ["hrana2"]}
+        scope |= {"headers": [], "query_string": b"", "extensions": {}}
+        await coming.put({"type": "websocket.connect"})
+        holding = asyncio.create_task(node.app.asgi(scope, coming.get, sent.put))
+        assert (await sent.get())["type"] == "websocket.accept"
+        secret = (node.app.settings.dir / ".pando" / "secret").read_text().strip()
+        await coming.put(
+            {"type": "websocket.receive", "text": json.dumps({"type": "hello", "jwt": make_token(secret)})}
+        )
+        assert json.loads((await sent.get())["text"]) == {"type": "hello_ok"}
+        await coming.put({"type": "websocket.disconnect", "code": 1000})
+        await holding
+
+    node.run(asyncio.wait_for(scenario(), 20))
 
 
 def test_another_event_loop_has_a_site_of_its_own(node):
