@@ -1,6 +1,7 @@
 """What the settings say about who may ask from where, and how often: through the routes."""
 
 import asyncio
+import inspect
 import json
 import re
 import sys
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from records_site import PASSWORD, Answer, Site
 
 from pando.api.http import Request, Response
+from pando.api.records_prompt import PromptRecords
 from pando.records.guarding.guard import PROBE_PAUSE_S, Guard
 from pando.records.guarding.peers import PeerProofs
 
@@ -342,3 +344,53 @@ def test_who_locks_superusers_out_finds_the_way_in_again_in_the_docs(site):
     [statement] = re.findall(r"`(UPDATE _params [^`]+)`", page)
     site.sql(statement)
     assert site("GET", "settings", token=site.su, headers=at("11.0.0.1")).status == 200
+
+
+def test_the_short_way_knows_who_asks_from_where(site):
+    change(site, superuserIPs=["10.0.0.0/8"], trustedProxy={"headers": []})
+    door = PromptRecords(site.app)
+
+    def ask(address, token):
+        async def asked():
+            headers = [(b"host", b"x"), (b"authorization", token.encode())]
+            answer = door(b"GET", b"/api/collections/a/records", headers, b"", (address, 1))
+            return await answer if inspect.isawaitable(answer) else answer
+
+        return site.node.run(asked())[0]
+
+    assert [ask(address, site.su) for address in ("10.0.0.1", "11.0.0.1", "10.0.0.1")] == [200, 403, 200]
+    _, token = user(site)
+    assert [ask(address, token) for address in ("10.0.0.1", "11.0.0.1")] == [200, 200]
+
+
+def user(site):
+    body = {"email": "ann@example.com", "password": PASSWORD, "passwordConfirm": PASSWORD}
+    assert site("POST", "collections/users/records", body).status == 200
+    answer = site("POST", SIGN_IN, {"identity": "ann@example.com", "password": PASSWORD})
+    return answer.json["record"], answer.json["token"]
+
+
+class CountingWorker:
+    """Says what was asked of it."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def check(self, password, hashed, cost):
+        self.asked.append((password, hashed, cost))
+        return False
+
+
+def test_an_identity_that_nobody_has_takes_as_long_and_looks_alike(site):
+    made, _ = user(site)
+    site.sql("update users set password = 'no hash at all' where id = ?", made["id"])
+    worker = site.desk.passwords = CountingWorker()
+    answers = [
+        site("POST", SIGN_IN, {"identity": identity, "password": "guess", **more})
+        for identity in ("ann@example.com", "nobody@example.com", "nobody", "ANN@example.com")
+        for more in ({}, {"identityField": "email"})
+    ]
+    assert {(each.status, each.body) for each in answers} == {(400, answers[0].body)}
+    assert len(worker.asked) == len(answers), "each was checked, once"
+    assert {(password, cost) for password, _, cost in worker.asked} == {("guess", 10)}
+    assert site.rows("select count(*) from _authOrigins where recordRef = ?", made["id"])[0][0] <= 1
