@@ -147,7 +147,7 @@ class Attachment:
             layout.make_folders()
         except OSError as error:
             raise StorageError(f"{directory} cannot be used: {error}") from error
-        starting = FileLock(layout.own / "embedded.lock")
+        starting = own_lock(layout.own / "embedded.lock")
         while True:
             connection = self._connect()
             if connection is not None:
@@ -209,11 +209,21 @@ class Attachment:
 
 
 _all: weakref.WeakSet[Attachment] = weakref.WeakSet()
+_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def own_lock(path: Path) -> FileLock:
+    """Make a lock that is this process' alone: a child of a fork would hold it, too, and outlive us with it."""
+    lock = FileLock(path)
+    _locks.add(lock)
+    return lock
 
 
 def _forget_all() -> None:
     for attachment in list(_all):
         attachment.forget()
+    for lock in list(_locks):
+        lock.release()  # closes the child's descriptor, the parent's keeps the lock
 
 
 os.register_at_fork(after_in_child=_forget_all)

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from pando.api.site import OpenSite, Site
+from pando.embedded.attaching import own_lock
 from pando.errors import InternalError, NotReady, Overloaded
 from pando.log import EventLog
 from pando.node.runtime import Runtime
@@ -79,7 +80,7 @@ async def open_site(runtime: Runtime, log: EventLog) -> Running:
     async with contextlib.AsyncExitStack() as stack:
         index, lock = claim_index(runtime)
         stack.callback(lock.release)
-        house = FileLock(runtime.sockets / "house.lock")
+        house = own_lock(runtime.sockets / "house.lock")
         stack.callback(house.release)
         site = Site(runtime, index, log, on_ended=note, keeps_house=house.try_acquire)
         try:
@@ -126,7 +127,7 @@ async def until_listening(path: Path) -> None:
 def claim_index(runtime: Runtime) -> tuple[int, FileLock]:
     """Take an index that no other event loop on this machine has. Raises Overloaded, StorageError."""
     for index in range(INDEX_FIRST, INDEX_FIRST + INDEXES_MAX):
-        lock = FileLock(runtime.sockets / f"web-{index}.lock")
+        lock = own_lock(runtime.sockets / f"web-{index}.lock")
         if lock.try_acquire():
             return index, lock
     raise Overloaded(f"{INDEXES_MAX} event loops use this node already")

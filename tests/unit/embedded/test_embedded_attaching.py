@@ -10,13 +10,14 @@ import warnings
 
 import pytest
 
-from pando.embedded.attaching import Attachment, NodeOptions, _failure, _hello
+from pando.embedded.attaching import Attachment, NodeOptions, _failure, _hello, own_lock
 from pando.embedded.sites import INDEX_FIRST, _first, claim_index
 from pando.errors import InternalError, InvalidSetting, NotReady, PandoError
 from pando.log import EventLog
 from pando.node.owners import NodeFacts, Owners
 from pando.node.runtime import Runtime, sockets_directory
 from pando.settings import load_settings
+from pando.store.files import FileLock
 from pando.testing.waiting import until
 
 WAIT_S = 20.0
@@ -86,26 +87,45 @@ def wait_for(condition):
     asyncio.run(until(condition, WAIT_S))
 
 
-def test_a_child_finds_the_node_by_itself(tmp_path, attachment):
-    node = Supervisor(tmp_path, pid=1)
-    attachment.attach()
+def in_a_child(work):
+    """What a function gives, a number, when a child of a fork calls it"""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which the child has no use for
         child = os.fork()
     if not child:
         with contextlib.suppress(BaseException):
-            facts = attachment.attach()
-            attachment.detach()
-            os.write(writing, b"%d" % facts.pid)
+            os.write(writing, b"%d" % work())
         os._exit(0)
     os.close(writing)
-    assert os.read(reading, 10) == b"1"
+    found = os.read(reading, 10)
     os.close(reading)
     assert os.waitpid(child, 0)[1] == 0
+    return int(found)
+
+
+def test_a_child_finds_the_node_by_itself(tmp_path, attachment):
+    node = Supervisor(tmp_path, pid=1)
+    attachment.attach()
+
+    def attached():
+        facts = attachment.attach()
+        attachment.detach()
+        return facts.pid
+
+    assert in_a_child(attached) == 1
     assert attachment.attach().pid == 1
     attachment.detach()
     node.end()
+
+
+def test_a_child_holds_none_of_its_parents_locks(tmp_path):
+    lock, other = own_lock(tmp_path / "lock"), FileLock(tmp_path / "lock")
+    assert lock.try_acquire()
+    assert in_a_child(lambda: lock.is_held) == 0
+    assert in_a_child(other.try_acquire) == 0, "the parent holds it still"
+    lock.release()
+    assert in_a_child(other.try_acquire) == 1
 
 
 @pytest.mark.parametrize(
