@@ -82,6 +82,7 @@ def _aim_of(asking: Asking, asked: ApiRequest, pattern: str) -> Aim:
     return Aim(
         method=asked.method,
         path=path,
+        named_path="/".join(("/api", asked.segments[0], collection.name, *asked.segments[2:])),
         route=pattern,
         collection_id=collection.id,
         collection=collection.name,

@@ -2,7 +2,8 @@
 
 Of all rules that fit, one counts, the first in this order: `collection:action`, `*:action`, `METHOD /path`, `/path`,
 then labels that end in `/` and begin the path, with a method before those without. A rule for `@guest` or `@auth` fits
-callers of that kind only. Requests for different collections, and ways to the same one, are counted apart.
+callers of that kind only. Requests for different collections, and ways to the same one, are counted apart; a collection
+is the same by its id, its name and its name in other letters, and HEAD is a GET.
 Not here: counting (`counts`), who is never limited (`guard`).
 """
 
@@ -20,6 +21,8 @@ class Aim:
 
     method: str
     path: str
+    named_path: str = ""
+    """The same with the collection's name, however the caller called it."""
     route: str = ""
     collection_id: str = ""
     collection: str = ""
@@ -42,8 +45,8 @@ def find_rule(limits: RateLimits, aim: Aim, *, is_signed_in: bool) -> RateRule |
     for label in _labels(aim):
         if label in by_label:
             return by_label[label]
-    path = aim.path.rstrip("/") + "/"
-    for start in (f"{aim.method} {path}", path):
+    folders = [path.rstrip("/") + "/" for path in _paths(aim)]
+    for start in (*(f"{_method(aim)} {path}" for path in folders), *folders):
         for each in rules:
             if each.label.endswith("/") and start.startswith(each.label):
                 return each
@@ -55,5 +58,14 @@ def _labels(aim: Aim) -> Iterator[str]:
         yield f"{aim.collection}:{action}"
     for action in aim.actions:
         yield f"*:{action}"
-    yield f"{aim.method} {aim.path}"
-    yield aim.path
+    for path in _paths(aim):
+        yield f"{_method(aim)} {path}"
+    yield from _paths(aim)
+
+
+def _paths(aim: Aim) -> tuple[str, ...]:
+    return (aim.path, aim.named_path) if aim.named_path not in ("", aim.path) else (aim.path,)
+
+
+def _method(aim: Aim) -> str:
+    return "GET" if aim.method == "HEAD" else aim.method

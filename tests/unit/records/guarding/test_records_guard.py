@@ -142,6 +142,10 @@ def kept(site, path, token):
         ([("*:authRefresh", 1)], [("POST", "collections/users/auth-refresh")] * 2, [401, 429]),
         ([("*:file", 1)], [("POST", "files/token")] * 2 + [("GET", "files/a/b/c")] * 2, [401, 401, 404, 429]),
         ([("a:view", 1)], [("GET", f"{LIST}/nowhere")] * 2, [404, 429]),
+        ([("a:list", 1)], [LA, ("GET", "collections/A/records"), ("HEAD", LIST)], [200, 429, 429]),
+        ([(f"/api/{LIST}", 1)], [LA, ("GET", "collections/A/records"), ("HEAD", LIST)], [200, 429, 429]),
+        ([(f"GET /api/{LIST}", 1)], [("HEAD", "collections/A/records"), LA, CREATE], [200, 429, 200]),
+        ([("/api/collections/a/", 1)], [("GET", "collections/A/records"), LA, LB], [200, 429, 200]),
         ([("*:list", 1, 60, "@auth")], [LA, LA], [200, 200]),
         ([("*:list", 1, 60, "@guest")], [LA, LA], [200, 429]),
         ([("*:create", 1)], [CREATE, CREATE], [200, 429]),
@@ -220,6 +224,27 @@ def test_batches_have_bounds(site):
     assert site("POST", "batch", {"requests": [one, one, one]}).code("requests") == "validation_length_too_long"
     long = {**one, "body": {"title": "x" * 400}}
     assert site("POST", "batch", {"requests": [long]}).status == 413
+
+
+class Endless:
+    """Hashes for ever."""
+
+    async def hash(self, *_):
+        await asyncio.Event().wait()
+
+
+def test_a_batch_that_takes_too_long_leaves_nothing(site):
+    change(site, batch={"enabled": True, "maxRequests": 2, "timeout": 1})
+    site.desk.passwords = Endless()
+    ann = {"email": "ann@example.com", "password": PASSWORD, "passwordConfirm": PASSWORD}
+    requests = [
+        {"method": "POST", "url": "/api/collections/a/records", "body": {"title": "x"}},
+        {"method": "POST", "url": "/api/collections/users/records", "body": ann},
+    ]
+    answer = site("POST", "batch", {"requests": requests})
+    assert answer.status == 400, answer.body
+    assert site.rows("select (select count(*) from a), (select count(*) from users)") == [(0, 0)]
+    assert site("POST", LIST, {"title": "y"}).status == 200, "nobody waits for it"
 
 
 # -- lists that find nothing ------------------------------------------------------------------------------------------
