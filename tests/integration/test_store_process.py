@@ -160,6 +160,31 @@ def test_a_replica_shows_what_was_waited_for_and_holds_the_same_bytes(tmp_path):
     run(scenario())
 
 
+def test_who_asks_hears_when_every_replica_shows_a_commit(tmp_path):
+    async def scenario():
+        async with Store(tmp_path / "p") as primary:
+            ran = await primary.client.sql(CREATE)
+            alone = await primary.client.ask(protocol.WaitShown, "data", ran.epoch, ran.txid)
+            async with Store(tmp_path / "r", upstream=primary) as replica:
+                await until(lambda: primary.server.confirming.keeping_up("data"))
+                for number in range(50):
+                    ran = await primary.client.sql(("INSERT INTO t (v) VALUES (?)", (number,)))
+                    told = await primary.client.ask(protocol.WaitShown, "data", ran.epoch, ran.txid)
+                    if primary.server.confirming.keeping_up("data"):  # or it took longer than anybody waits for
+                        assert replica.server.catalog.get("data").shown.txid >= ran.txid
+                at_once = [
+                    await primary.client.ask(protocol.WaitShown, "data", ran.epoch + 1, ran.txid + 100),
+                    await primary.client.ask(protocol.WaitShown, "other", ran.epoch, ran.txid),
+                    await replica.client.ask(protocol.WaitShown, "data", ran.epoch, ran.txid + 100),
+                ]
+                assert {type(each) for each in (alone, told, *at_once)} == {protocol.Finished}
+                ahead = await primary.client.ask(protocol.WaitShown, "data", ran.epoch, ran.txid + 100)
+                assert isinstance(ahead, protocol.Finished)
+                assert (await primary.client.sql("SELECT count(*) FROM t", durability="all")).results[0].rows == [(50,)]
+
+    run(scenario())
+
+
 def test_a_killed_applier_comes_back_and_goes_on(tmp_path):
     async def scenario():
         async with Store(tmp_path / "p") as primary:

@@ -23,7 +23,7 @@ from pando.records.desk import Asking, Desk
 from pando.records.problems import not_found
 from pando.records.realtime.client_ids import RANDOM_BYTES, make_client_id, parse_client_id, split_event_id
 from pando.records.realtime.clients import Client, Ending, Registry, StaleIdentity
-from pando.records.realtime.feed import CursorGone, Feed
+from pando.records.realtime.feed import CursorGone, Feed, SharedFeed, UntilShown
 from pando.records.realtime.frames import SSE_HEADERS
 from pando.records.realtime.judge import Judge, identity_of
 from pando.records.realtime.matching import Matcher
@@ -55,14 +55,16 @@ class Realtime:
         clock: Clock,
         random_bytes: Callable[[int], bytes],
         on_ended: Background,
+        until_shown: UntilShown | None = None,
     ) -> None:
-        """`on_ended` is told when the pump ends, by a bug or when it is stopped."""
+        """`on_ended` is told when the pump ends, by a bug or when it is stopped; `until_shown`: see `SharedFeed`."""
         self._desk = desk
         self._commits = commits
         self._forwarder = forwarder
         self._clock = clock
         self._random_bytes = random_bytes
         self._on_ended = on_ended
+        self._until_shown = until_shown
         self._registry = Registry()
         self._waking = Waking(lambda callback: asyncio.get_running_loop().call_soon(callback))
         self._feed = Feed(desk.engine.reads())
@@ -164,7 +166,8 @@ class Realtime:
         judge = Judge(self._desk, asking.known)
         matcher = Matcher(self._registry, lambda: judge.schema, judge.allowed)
         room = self._waking.room
-        self._pump = Pump(Feed(judge), self._registry, matcher, self._commits, self._clock, room=room)
+        feed = Feed(judge) if self._until_shown is None else SharedFeed(judge, self._until_shown)
+        self._pump = Pump(feed, self._registry, matcher, self._commits, self._clock, room=room)
         self._task = asyncio.get_running_loop().create_task(self._pump.run())
         self._task.add_done_callback(self._on_ended)
 

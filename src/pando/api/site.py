@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Final
 
@@ -138,6 +139,7 @@ class OpenSite:
             clock=SystemClock(),
             random_bytes=random_bytes,
             on_ended=self._site.on_ended,
+            until_shown=partial(self.service.until_shown_everywhere, DEFAULT_DATABASE),
         )
 
     def stop(self) -> None:

@@ -162,6 +162,11 @@ class NodeStoreClient:
         own = self._require_own()
         await own.ask(wire.WaitPosition(own.next_id(), database, epoch, txid, timeout_s), NotReady)
 
+    async def wait_shown(self, database: str, epoch: int, txid: int) -> None:
+        """Return once every replica that keeps up shows the commit, or is waited for no longer."""
+        writer = self._require_writer()
+        await writer.ask(wire.WaitShown(writer.next_id(), database, epoch, txid), PrimaryUnavailable)
+
     def watch(self, database: str) -> None:
         """Have `on_committed` called for a database from now on, also after the own store was started anew.
 

@@ -1,9 +1,10 @@
 """Which commits every replica that keeps up shows to its readers: who has applied what, and who waits for it.
 
 A write with the durability `all` is answered when every replica that keeps up shows it: whoever reads afterwards, on
-any node and without a bookmark, finds it. A replica begins to keep up when it applies within `JOIN_S` what was the
-head; one that makes a write wait for the whole of its time no longer does, and nobody waits for it until it does again:
-it is for that replica to send reads elsewhere meanwhile. Like `acks`, this only counts. Not here: clocks, answers.
+any node and without a bookmark, finds it. Event streams tell of a change as late, for the same reason. A replica begins
+to keep up when it applies within `JOIN_S` what was the head; one that makes a write wait for the whole of its time no
+longer does, and nobody waits for it until it does again: it is for that replica to send reads elsewhere meanwhile. Like
+`acks`, this only counts. Not here: clocks, answers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from pando import limits
-from pando.errors import invariant
 from pando.types import TXID
 
 T = TypeVar("T")
@@ -77,23 +77,37 @@ class Shown(Generic[T]):
         replicas = found.replicas if found is not None else {}
         return frozenset(node for node, each in replicas.items() if each.keeps_up)
 
-    def durable(self, database: str, txid: TXID) -> None:
-        """The primary has a commit, and readers there see it."""
+    def durable(self, database: str, txid: TXID) -> list[T]:
+        """The primary has a commit, and readers there see it; gives the waiters that this answers."""
         found = self._database(database)
         found.head = max(found.head, txid)
+        return _released(found) if found.waiters else []
 
     def wait(self, database: str, txid: TXID, deadline: float, value: T) -> bool:
         """Register a waiter for a commit; True if nobody is behind it (then nothing is registered).
 
-        Commits are waited for in the order of their TXIDs. Where too many wait already the answer is True as well:
-        the commit is durable, and a write that is answered too early harms less than one that is refused too late.
+        Where too many wait already the answer is True as well: the commit is durable, and a write that is answered too
+        early harms less than one that is refused too late.
         """
-        self.durable(database, txid)
         found = self._database(database)
-        if txid <= found.shown() or len(found.waiters) >= limits.SHOWN_WAITERS_MAX:
+        found.head = max(found.head, txid)
+        return self._wait(found, txid, deadline, value)
+
+    def wait_for_what_was_read(self, database: str, txid: TXID, deadline: float, value: T) -> bool:
+        """The same for a commit that a reader has seen, perhaps before it was durable."""
+        found = self._databases.get(database)
+        if found is None or not any(each.keeps_up for each in found.replicas.values()):
             return True
-        invariant(not found.waiters or found.waiters[-1].txid <= txid, "waits out of order", txid=txid)
-        found.waiters.append(_Waiter(txid, deadline, value))
+        return self._wait(found, txid, deadline, value)
+
+    def _wait(self, found: _Database[T], txid: TXID, deadline: float, value: T) -> bool:
+        waiters = found.waiters
+        if txid <= found.shown() or len(waiters) >= limits.SHOWN_WAITERS_MAX:
+            return True
+        place = len(waiters)
+        while place and waiters[place - 1].txid > txid:  # mostly the newest commit is waited for
+            place -= 1
+        waiters.insert(place, _Waiter(txid, deadline, value))
         self.next_deadline = min(self.next_deadline, deadline)
         return False
 
@@ -132,11 +146,17 @@ class Shown(Generic[T]):
             return []
         released: list[T] = []
         for found in self._databases.values():
-            late = max((waiter.txid for waiter in found.waiters if waiter.deadline <= now), default=TXID(0))
+            overdue = [waiter for waiter in found.waiters if waiter.deadline <= now]
+            # What is not durable no replica can have, and none is to blame.
+            late = min(found.head, max((waiter.txid for waiter in overdue), default=_NONE))
             for replica in found.replicas.values():
                 if replica.applied < late and replica.keeps_up:
                     replica.drop(now)
             released += _released(found)
+            for waiter in overdue:
+                if waiter.txid > found.head:
+                    found.waiters.remove(waiter)
+                    released.append(waiter.value)
         deadlines = [waiter.deadline for found in self._databases.values() for waiter in found.waiters]
         self.next_deadline = min(deadlines, default=float("inf"))
         return released

@@ -7,6 +7,7 @@ process until it ends. Not here: HTTP (see `pando.api.pipeline`), links to the s
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ from pando.errors import (
 )
 from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.answers import encode_answer, encode_failure, encode_stateless
-from pando.sql.batons import Baton
 from pando.sql.basis import Bases
+from pando.sql.batons import Baton
 from pando.sql.freshness import SESSION, Freshness, Level, Seen, Where, decide
 from pando.sql.lateness import Lateness
 from pando.sql.local_reads import LocalReads, only_text
@@ -116,6 +117,7 @@ class SqlService:
         self._attached: dict[int, Stream] = {}
         self._own_writes = OwnWrites()
         self._lateness: dict[str, Lateness] = {}
+        self._shown_everywhere: dict[str, Bookmark] = {}
         self._visibility = Visibility(store, clock)
         self._last_bookmark: Bookmark | None = None
 
@@ -219,6 +221,16 @@ class SqlService:
             return
         with contextlib.suppress(PandoError):
             await self._store.wait_position(bookmark.database, *place, self._bookmark_wait_s)
+
+    async def until_shown_everywhere(self, database: str) -> None:
+        """Wait until every replica that keeps up shows what was read here before; not for long, never fails."""
+        seen = self.seen(database)
+        if seen is None or seen == self._shown_everywhere.get(database):
+            return
+        with contextlib.suppress(PandoError, TimeoutError):
+            async with asyncio.timeout(limits.SHOWN_WAIT_S + 1):
+                await self._store.wait_shown(database, int(seen.epoch), int(seen.txid))
+                self._shown_everywhere[database] = seen
 
     @property
     def is_primary(self) -> bool:

@@ -39,6 +39,10 @@ class StoreClient(Protocol):
         """Return once this node shows the commit; raises BookmarkTimeout."""
         ...
 
+    async def wait_shown(self, database: str, epoch: int, txid: int) -> None:
+        """Return once every replica that keeps up shows the commit, or is waited for no longer."""
+        ...
+
     def end_session(self, session: int) -> None:
         """Roll back and forget a session of the link to the primary; never fails, not answered."""
         ...

@@ -9,6 +9,8 @@ replicas.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pando import limits
 from pando.clock import Clock
 from pando.errors import InvalidRequest, PandoError
@@ -20,6 +22,8 @@ from pando.store.protocol import Ran
 from pando.types import TXID, Durability, Epoch
 
 Waiter = tuple[Command, Ran]
+Told = Callable[[PandoError | None], None]
+"""Called when all show a commit, or with the reason why it is waited for no longer."""
 
 
 class Confirming:
@@ -43,7 +47,7 @@ class Confirming:
         self._wait_s = wait_s
         self._known = {replica.node for replica in known if replica.is_voter}
         self._acks: Acks[Waiter] = Acks(me=me, voters=self._voters())
-        self._shown: Shown[Waiter] = Shown()
+        self._shown: Shown[Told] = Shown()
 
     def _voters(self) -> set[str]:
         voters = {self._me, *self._known}
@@ -83,12 +87,18 @@ class Confirming:
     def _show(self, database: str, command: Command, ran: Ran) -> None:
         """Answer now, or when every replica that keeps up shows the commit."""
         deadline = self._clock.monotonic() + limits.SHOWN_WAIT_S
-        if self._shown.wait(database, TXID(ran.txid), deadline, (command, ran)):
+        if self._shown.wait(database, TXID(ran.txid), deadline, lambda error: command.answer(error or ran)):
             command.answer(ran)
+
+    def when_shown(self, database: str, txid: TXID, told: Told) -> None:
+        """Tell, now or later, that every replica that keeps up shows a commit that a reader here or there has seen."""
+        deadline = self._clock.monotonic() + limits.SHOWN_WAIT_S
+        if self._shown.wait_for_what_was_read(database, txid, deadline, told):
+            told(None)
 
     def durable(self, database: str, txid: TXID) -> None:
         """A commit is fsynced here."""
-        self._shown.durable(database, txid)
+        _tell(self._shown.durable(database, txid))
         self._confirmed(self._acks.durable(database, txid))
 
     def joined(self, node: str, *, is_voter: bool) -> None:
@@ -103,7 +113,7 @@ class Confirming:
 
     def applied(self, node: str, database: str, txid: TXID) -> None:
         """Readers of a replica see our history up to a commit."""
-        _answer(self._shown.applied(database, node, txid, self._clock.monotonic()))
+        _tell(self._shown.applied(database, node, txid, self._clock.monotonic()))
 
     def keeping_up(self, database: str) -> frozenset[str]:
         """Name the replicas that writes with durability `all` wait for."""
@@ -112,25 +122,26 @@ class Confirming:
     def disowned(self, node: str, database: str) -> None:
         """What a replica acknowledged before no longer counts."""
         self._acks.disown(database, node)
-        _answer(self._shown.disown(database, node))
+        _tell(self._shown.disown(database, node))
 
     def left(self, node: str) -> None:
         """A replica is gone."""
         self._acks.left(node)
-        _answer(self._shown.left(node))
+        _tell(self._shown.left(node))
 
     def dropped(self, database: str, error: PandoError) -> None:
         """A database is no more."""
-        for command, _ in (*self._acks.drop(database), *self._shown.drop(database)):
+        for command, _ in self._acks.drop(database):
             command.answer(error)
+        _tell(self._shown.drop(database), error)
 
     def tick(self, now: float) -> None:
         """Tell those whose time is over."""
         for (command, _), error in self._acks.expire(now):
             command.answer(error)
-        _answer(self._shown.expire(now))
+        _tell(self._shown.expire(now))
 
 
-def _answer(waiters: list[Waiter]) -> None:
-    for command, ran in waiters:
-        command.answer(ran)
+def _tell(waiting: list[Told], error: PandoError | None = None) -> None:
+    for told in waiting:
+        told(error)

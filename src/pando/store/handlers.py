@@ -17,11 +17,12 @@ from pando.errors import InternalError, InvalidRequest, NotReady, Overloaded, Pa
 from pando.store import protocol as wire
 from pando.store.catalog import Catalog
 from pando.store.commands import Command
+from pando.store.confirming import Confirming
 from pando.store.database import Database
 from pando.store.handshake import LinkKind
 from pando.store.link import Link, LinkEnd
 from pando.store.watching import Watching
-from pando.types import TXID, Epoch, parse_database_name
+from pando.types import TXID, Epoch, Role, parse_database_name
 
 TASKS_MAX = 1024
 """Requests of one link that wait for something (a database to open, an import) at the same time."""
@@ -32,6 +33,7 @@ class Services(Protocol):
 
     catalog: Catalog
     watching: Watching
+    confirming: Confirming
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -169,6 +171,8 @@ class ClientLink:
             self._end_session(message.session)
         elif isinstance(message, wire.WaitPosition):
             self._start(message.id, self._wait(message))
+        elif isinstance(message, wire.WaitShown):
+            self._wait_shown(message)
         elif isinstance(message, wire.ListDatabases):
             self._link.send(wire.Listed(message.id, tuple(services.catalog.names())))
         elif isinstance(message, wire.GetStatus):
@@ -210,6 +214,21 @@ class ClientLink:
                 self._refuse(message.id, error)
 
         database.wait(Epoch(message.epoch), TXID(message.txid), self._services.now() + timeout_s, answer)
+
+    def _wait_shown(self, message: wire.WaitShown) -> None:
+        database = self._services.catalog.get(message.database)
+        is_known = database is not None and database.slot.table.about(database.slot.number)[0] == message.epoch
+        if not is_known or self._services.topology().role != Role.PRIMARY:
+            self._link.send(wire.Finished(message.id))
+            return
+
+        def told(error: PandoError | None) -> None:
+            if error is None:
+                self._link.send(wire.Finished(message.id))
+            else:
+                self._refuse(message.id, error)
+
+        self._services.confirming.when_shown(message.database, TXID(message.txid), told)
 
     def _watch(self, message: wire.Watch) -> None:
         services = self._services

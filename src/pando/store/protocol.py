@@ -123,6 +123,18 @@ class Watch(msgspec.Struct, frozen=True, array_like=True, tag=13):
     wanted: bool = True
 
 
+class WaitShown(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """To the primary: answer Finished once every replica that keeps up shows this commit, or nobody waits any longer.
+
+    It is answered at once by a store that cannot tell: a replica's, or one in another epoch.
+    """
+
+    id: int
+    database: str
+    epoch: int
+    txid: int
+
+
 StoreRequest = (
     Run
     | Cancel
@@ -137,6 +149,7 @@ StoreRequest = (
     | VerifyDatabase
     | SyncNow
     | Watch
+    | WaitShown
 )
 
 

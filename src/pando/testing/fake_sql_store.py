@@ -160,6 +160,9 @@ class FakeSqlStore:
                 known.visible = known.txid
         return results
 
+    async def wait_shown(self, database: str, epoch: int, txid: int) -> None:
+        """There is nobody else."""
+
     async def open_database(self, name: str) -> Opened:
         """Tell where the readers' file is."""
         self.opened += 1

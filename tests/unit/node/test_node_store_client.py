@@ -314,6 +314,8 @@ def test_the_other_questions(folder):
             assert (await client.verify_database("shop")).pages == 7
             await client.sync_now()
             await client.wait_position("data", 1, 1, 0.1)
+            await client.wait_shown("data", 1, 2)
+            assert [each.txid for each in store.received if isinstance(each, wire.WaitShown)] == [2]
             assert (await client.primary_status()).node == (await client.status()).node == "n1"
             client.end_session(5)
             await client.delete_database("shop")

@@ -9,7 +9,7 @@ from records_realtime_kit import Database
 from pando import limits
 from pando.errors import CorruptionError
 from pando.records.realtime.changes import Change, Operation
-from pando.records.realtime.feed import CursorGone, Feed, forget
+from pando.records.realtime.feed import CursorGone, Feed, SharedFeed, forget
 
 
 @pytest.fixture
@@ -52,6 +52,30 @@ def test_changes_come_with_their_rows_as_they_were(db):
     assert isinstance(second.new["v"], float)
     assert (third.operation.action, third.old, third.new) == ("delete", second.new, None)
     assert (first.values, second.values, third.values) == (first.new, second.new, third.old)
+
+
+def test_what_is_shared_is_given_when_others_show_it_too(db):
+    db.run("INSERT INTO posts VALUES ('a', 1, 2)")
+    asked = []
+
+    async def scenario():
+        others = asyncio.Event()
+
+        async def until_shown():
+            asked.append(len(asked))
+            await others.wait()
+
+        feed = SharedFeed(db, until_shown)
+        reading = asyncio.create_task(feed.read(0))
+        while not asked:
+            await asyncio.sleep(0)
+        assert not reading.done()
+        others.set()
+        assert [change.sequence for change in await reading] == [1]
+        assert await feed.read(1) == []
+
+    asyncio.run(scenario())
+    assert asked == [0]
 
 
 @pytest.mark.parametrize("most", [1, 2, 7, 1000])

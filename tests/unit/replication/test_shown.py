@@ -28,6 +28,41 @@ def test_everybody_who_keeps_up_is_waited_for():
     assert counting.wait("data", 3, 1.0, "z") is True
 
 
+def test_waits_of_readers_come_in_any_order():
+    counting = shown("a")
+    counting.durable("data", 4)
+    assert not counting.wait("data", 4, 1.0, "write")
+    assert not counting.wait_for_what_was_read("data", 3, 1.0, "read 3")
+    assert not counting.wait_for_what_was_read("data", 2, 1.0, "read 2")
+    assert counting.wait_for_what_was_read("data", 1, 1.0, "read 1")
+    assert counting.applied("data", "a", 2, 0.1) == ["read 2"]
+    assert counting.applied("data", "a", 4, 0.1) == ["read 3", "write"]
+
+
+def test_a_reader_may_have_seen_what_is_not_durable_yet():
+    counting = shown("a")
+    assert not counting.wait_for_what_was_read("data", 2, 1.0, "read")
+    assert counting.durable("data", 2) == []
+    assert counting.applied("data", "a", 2, 0.1) == ["read"]
+
+
+def test_nobody_is_to_blame_for_what_does_not_become_durable():
+    counting = shown("a")
+    assert not counting.wait_for_what_was_read("data", 9, 1.0, "read")
+    assert counting.expire(1.0) == ["read"]
+    assert counting.keeping_up("data") == {"a"}
+    assert not counting.wait("data", 2, 3.0, "write")  # the head is where it was
+    assert counting.applied("data", "a", 2, 1.1) == ["write"]
+
+
+def test_who_waits_for_what_is_not_durable_is_answered_when_it_is_and_nobody_else_is_left():
+    counting = shown("a")
+    assert not counting.wait_for_what_was_read("data", 2, 1.0, "read")
+    assert counting.left("a") == []
+    assert counting.durable("data", 2) == ["read"]
+    assert counting.wait_for_what_was_read("data", 3, 1.0, "alone")
+
+
 def test_who_is_too_slow_is_waited_for_once():
     counting = shown("slow", "fast")
     assert not counting.wait("data", 2, 1.0, "x")

@@ -67,6 +67,23 @@ def test_durability_is_passed_on(replica: Node) -> None:
     assert replica.store.runs[0].durability == "quorum"
 
 
+def test_what_was_read_is_waited_for_elsewhere_once(replica: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def wait_shown(*place: object) -> None:
+        asked.append(place)
+        if len(asked) == 1:
+            raise PrimaryUnavailable("no link")
+
+    monkeypatch.setattr(replica.store, "wait_shown", wait_shown)
+    replica.run(replica.service.until_shown_everywhere("data"))
+    assert asked == []  # nothing was read here yet
+    replica(sql("select b from t"))
+    for _ in range(3):
+        replica.run(replica.service.until_shown_everywhere("data"))
+    assert asked == [("data", 1, 1), ("data", 1, 1)]
+
+
 def test_errors_of_reads_are_answered_here(replica: Node) -> None:
     asked = replica(sql("select nope from t"), sql("select 1"), sql("select * from not_there"), sql("select ?"))
     assert [asked.results[index]["type"] for index in range(4)] == ["error", "ok", "error", "error"]

@@ -105,6 +105,30 @@ def test_a_replica_that_leaves_or_begins_anew_holds_nobody_up():
     assert len(desk.answers["w"]) == 1
 
 
+def test_who_has_read_a_commit_hears_when_all_show_it():
+    desk = Desk()
+    told = []
+    desk.write("w", "async")
+    desk.confirming.when_shown("data", desk.txid, told.append)
+    desk.shown("a")
+    assert told == []
+    desk.shown("b")
+    assert told == [None]
+    desk.confirming.when_shown("data", desk.txid, told.append)
+    assert told == [None, None]
+
+
+def test_who_has_read_what_is_no_longer_there_is_told():
+    desk = Desk()
+    told = []
+    desk.write("w", "async")
+    desk.confirming.when_shown("data", desk.txid, told.append)
+    desk.confirming.dropped("data", NotReady("gone"))
+    assert [type(error) for error in told] == [NotReady]
+    desk.confirming.when_shown("data", desk.txid, told.append)
+    assert told[1:] == [None]
+
+
 def test_the_end_of_a_database_is_told():
     desk = Desk()
     desk.write("w", "all")

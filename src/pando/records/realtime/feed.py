@@ -8,6 +8,7 @@ read (`pump`), who may read.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from pando import limits
@@ -115,6 +116,25 @@ class Feed:
                 raise _gone(sequence - 1, sequence + 1)
             parts.append(rows[0][0])
         return b"".join(parts).decode()
+
+
+UntilShown = Callable[[], Awaitable[None]]
+"""Returns when other nodes show what was read here before."""
+
+
+class SharedFeed(Feed):
+    """Gives changes when other nodes show them too: who hears of one may ask any node for the record at once."""
+
+    def __init__(self, reads: Reads, until_shown: UntilShown) -> None:
+        super().__init__(reads)
+        self._until_shown = until_shown
+
+    async def read(self, after: Cursor, *, most: int = limits.CHANGES_BATCH_MAX) -> list[Change]:
+        """Give the changes after a cursor, oldest first. Raises CursorGone."""
+        changes = await super().read(after, most=most)
+        if changes:
+            await self._until_shown()
+        return changes
 
 
 def forget(up_to: Cursor, before_ms: int) -> Statement:
