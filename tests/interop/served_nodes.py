@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 START_S = 30.0
+SHOWN_WAIT_S = 20
 SECRET = "interop-" + "0123456789abcdef" * 4
 
 
@@ -78,7 +79,8 @@ def wait_until_ready(process, address, log):
 
 
 def environment():
-    return {**os.environ, "PANDO_SECRET": SECRET}
+    """On a busy machine a replica may be late; writes wait for it all the same."""
+    return {**os.environ, "PANDO_SECRET": SECRET, "PANDO_SHOWN_WAIT_S": str(SHOWN_WAIT_S)}
 
 
 @contextlib.contextmanager

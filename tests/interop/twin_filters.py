@@ -28,8 +28,8 @@ class Filters:
         self._collections = collections
         self._is_client = False
 
-    def rule(self, made):
-        """Make a rule, which is nearly always well-formed."""
+    def rule(self, made, is_create=False):
+        """Make a rule, which is nearly always well-formed; for new records one without comparisons of values."""
         self._is_client = False
         own = [
             "@request.auth.id != ''",
@@ -40,6 +40,8 @@ class Filters:
             "@request.method != 'DELETE'",
             "@request.context = 'default'",
         ]
+        if is_create:
+            return f"{self._random.choice(own)} {self._join()} {self._random.choice(own)}"
         first = self._random.choice([*own, self._comparison(made, True)])
         return first if self._random.random() < 0.6 else f"{first} {self._join()} {self._comparison(made, True)}"
 

@@ -47,6 +47,7 @@ class Made:
     fields: list
     ids: list = field(default_factory=list)
     rules: dict = field(default_factory=dict)
+    indexed: str = ""
 
     @property
     def id(self):
@@ -118,6 +119,7 @@ class Generator:
         body = {"name": name, "id": made.id, "type": kind, "fields": made.fields, **self._rules(made)}
         if kind == "base" and self._chance(0.4):
             body["indexes"] = [self._index(made)]
+            made.indexed = body["indexes"][0]
         self.collections[name] = made
         yield post(COLLECTIONS, body)
         yield get(f"{COLLECTIONS}/{name}")
@@ -169,7 +171,8 @@ class Generator:
     def _rules(self, made):
         found = {}
         for key in ("listRule", "viewRule", "createRule", "updateRule", "deleteRule"):
-            found[key] = self.random.choices([None, "", self._filters.rule(made)], [1, 6, 4])[0]
+            rule = self._filters.rule(made, key == "createRule")
+            found[key] = self.random.choices([None, "", rule], [1, 6, 4])[0]
         made.rules = found
         return found
 
@@ -198,7 +201,7 @@ class Generator:
                 fields.remove(self.random.choice(plain))
         else:
             for each in fields:
-                if action == "rename" and each["type"] == "number":
+                if action == "rename" and each["type"] == "number" and each["name"] not in made.indexed:
                     each["name"] = self._fresh("renamed")
                 elif action == "multiple" and each["type"] in ("select", "relation"):
                     each["maxSelect"] = 1 if each.get("maxSelect", 1) > 1 else 3
