@@ -226,6 +226,15 @@ class Settings:
         default=limits.QUORUM_WAIT_S,
         metadata=_row(seconds(0.01, 600), "How long a quorum write waits for a majority.", unit="seconds"),
     )
+    shown_wait_s: float = field(
+        default=limits.SHOWN_WAIT_S,
+        metadata=_row(
+            seconds(0.01, 600),
+            "How long a write with durability `all` waits for a replica before that no longer counts as one that keeps "
+            "up; how late a replica may be before the primary answers its reads of records.",
+            unit="seconds",
+        ),
+    )
     log_size_max: int = field(
         default=limits.LOG_SIZE_BYTES_MAX,
         metadata=_row(

@@ -74,6 +74,7 @@ class OpenSite:
             streams=self._stream_table(),
             clock=SystemClock(),
             bookmark_wait_s=settings.bookmark_wait_s,
+            shown_wait_s=settings.shown_wait_s,
         )
         self.sql = PipelineHandler(
             self.service,
@@ -85,7 +86,9 @@ class OpenSite:
         self.passwords = PasswordWorker(threads=BCRYPT_THREADS)
         self.files = self._cabinet()
         self.desk = Desk(
-            engine=SqliteEngine(self.service, DEFAULT_DATABASE, durability=settings.api_durability),
+            engine=SqliteEngine(
+                self.service, DEFAULT_DATABASE, durability=settings.api_durability, late_s=settings.shown_wait_s
+            ),
             clock=SystemClock(),
             random=system_random(),
             passwords=self.passwords,

@@ -47,6 +47,7 @@ def store_main(runtime: Runtime) -> None:
             durability=settings.durability,
             voters=settings.voters,
             quorum_wait_s=settings.quorum_wait_s,
+            shown_wait_s=settings.shown_wait_s,
             alive_fd=runtime.alive_fd,
         )
     )

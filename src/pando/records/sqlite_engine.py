@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, cast
+from typing import cast
 
 from pando import limits
 from pando.errors import SqlError, invariant
@@ -19,19 +19,26 @@ from pando.sql.streams import Stream
 from pando.store import requests as store
 from pando.types import Bookmark, Durability
 
-LATE_S: Final = limits.SHOWN_WAIT_S
-"""Readers that are later than this are better served by the primary, whose writes do not wait for this node now."""
 _BEGIN = store.Step(store.Statement("BEGIN IMMEDIATE", want_rows=False))
 
 
 class SqliteEngine:
     """One database of this node. `durability`: by default writes wait until every replica that keeps up shows them,
-    since PocketBase's clients carry no bookmarks and may read anywhere a moment later."""
+    since PocketBase's clients carry no bookmarks and may read anywhere a moment later. Readers that are later than
+    `late_s` are better served by the primary, whose writes do not wait for this node then."""
 
-    def __init__(self, service: SqlService, database: str, *, durability: Durability = Durability.ALL) -> None:
+    def __init__(
+        self,
+        service: SqlService,
+        database: str,
+        *,
+        durability: Durability = Durability.ALL,
+        late_s: float = limits.SHOWN_WAIT_S,
+    ) -> None:
         self._service = service
         self._database = database
         self._call = Call(database, durability=durability)
+        self._late_s = late_s
         self._position: Bookmark | None = None
         self._bases = service.bases(database)
 
@@ -52,7 +59,7 @@ class SqliteEngine:
     @property
     def is_late(self) -> bool:
         """Whether this node has known of newer data for long without showing them."""
-        return self._service.late_s(self._database) > LATE_S
+        return self._service.late_s(self._database) > self._late_s
 
     def reads(self) -> SqliteEngine:
         """Read what this node shows."""

@@ -103,6 +103,7 @@ class SqlService:
         inline_budget_s: float = limits.INLINE_BUDGET_S,
         bookmark_wait_s: float = limits.BOOKMARK_WAIT_S,
         own_write_wait_s: float = limits.OWN_WRITE_WAIT_S,
+        shown_wait_s: float = limits.SHOWN_WAIT_S,
     ) -> None:
         self._store = store
         self._positions = positions
@@ -111,6 +112,7 @@ class SqlService:
         self._base_url = base_url
         self._bookmark_wait_s = bookmark_wait_s
         self._own_write_wait_s = own_write_wait_s
+        self._shown_wait_s = shown_wait_s
         self._pool = ReadPool(store, positions, clock)
         self._local = LocalReads(self._pool, clock, inline_budget_s)
         self._holding: dict[int, Stream] = {}
@@ -228,7 +230,7 @@ class SqlService:
         if seen is None or seen == self._shown_everywhere.get(database):
             return
         with contextlib.suppress(PandoError, TimeoutError):
-            async with asyncio.timeout(limits.SHOWN_WAIT_S + 1):
+            async with asyncio.timeout(self._shown_wait_s + 1):
                 await self._store.wait_shown(database, int(seen.epoch), int(seen.txid))
                 self._shown_everywhere[database] = seen
 

@@ -38,6 +38,7 @@ class Confirming:
         default: Durability,
         voters: int = 0,
         wait_s: float = limits.QUORUM_WAIT_S,
+        shown_wait_s: float = limits.SHOWN_WAIT_S,
     ) -> None:
         """`voters`: how many voters the cluster has at least, itself included; 0: as many as have been met."""
         self._me = me
@@ -45,6 +46,7 @@ class Confirming:
         self._default = default
         self._least = voters
         self._wait_s = wait_s
+        self._shown_wait_s = shown_wait_s
         self._known = {replica.node for replica in known if replica.is_voter}
         self._acks: Acks[Waiter] = Acks(me=me, voters=self._voters())
         self._shown: Shown[Told] = Shown()
@@ -86,13 +88,13 @@ class Confirming:
 
     def _show(self, database: str, command: Command, ran: Ran) -> None:
         """Answer now, or when every replica that keeps up shows the commit."""
-        deadline = self._clock.monotonic() + limits.SHOWN_WAIT_S
+        deadline = self._clock.monotonic() + self._shown_wait_s
         if self._shown.wait(database, TXID(ran.txid), deadline, lambda error: command.answer(error or ran)):
             command.answer(ran)
 
     def when_shown(self, database: str, txid: TXID, told: Told) -> None:
         """Tell, now or later, that every replica that keeps up shows a commit that a reader here or there has seen."""
-        deadline = self._clock.monotonic() + limits.SHOWN_WAIT_S
+        deadline = self._clock.monotonic() + self._shown_wait_s
         if self._shown.wait_for_what_was_read(database, txid, deadline, told):
             told(None)
 

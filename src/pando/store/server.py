@@ -72,6 +72,7 @@ class StoreOptions:
     durability: Durability = Durability.ASYNC
     voters: int = 0
     quorum_wait_s: float = limits.QUORUM_WAIT_S
+    shown_wait_s: float = limits.SHOWN_WAIT_S
     alive_fd: int = -1
     positions_slots: int = limits.OPEN_DATABASES_MAX * 2
 
@@ -106,6 +107,7 @@ class StoreServer:
             default=options.durability,
             voters=options.voters,
             wait_s=options.quorum_wait_s,
+            shown_wait_s=options.shown_wait_s,
         )
         self.snapshots = Snapshots(self.context, self.catalog)
         self.downstream = Downstream(

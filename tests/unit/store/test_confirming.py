@@ -14,9 +14,11 @@ from pando.types import Durability
 class Desk:
     """Confirming with replicas a and b, which keep up; `answers` by the name of the command."""
 
-    def __init__(self, default=Durability.ASYNC, replicas="ab"):
+    def __init__(self, default=Durability.ASYNC, replicas="ab", **options):
         self.clock = VirtualClock()
-        self.confirming = Confirming(me="p", known=[], clock=self.clock, default=default, voters=1 + len(replicas))
+        self.confirming = Confirming(
+            me="p", known=[], clock=self.clock, default=default, voters=1 + len(replicas), **options
+        )
         self.answers = {}
         self.txid = 1
         self.confirming.durable("data", 1)
@@ -94,6 +96,17 @@ def test_a_replica_that_does_not_keep_up_costs_one_wait():
     desk.write("second", "all")
     desk.shown("a")
     assert len(desk.answers["second"]) == 1
+
+
+def test_how_long_a_replica_is_waited_for_can_be_said():
+    desk = Desk(shown_wait_s=5)
+    desk.write("w", "all")
+    desk.clock.advance(4.9)
+    desk.confirming.tick(desk.clock.monotonic())
+    assert desk.answers == {}
+    desk.clock.advance(0.1)
+    desk.confirming.tick(desk.clock.monotonic())
+    assert len(desk.answers["w"]) == 1
 
 
 def test_a_replica_that_leaves_or_begins_anew_holds_nobody_up():
