@@ -83,6 +83,7 @@ def test_a_known_place_is_noted_once_in_a_while(site, ann):
     assert after[:2] == before[:2] and after[2] > before[2]
 
 
+@pytest.mark.slow
 def test_the_last_five_places_are_kept(site, ann):
     for number in range(4):
         sign_in(site, agent=f"a{number}")
@@ -231,6 +232,7 @@ def test_a_password_is_the_second_step(guarded, place):
     assert site("POST", *ask).status == 400, "once"
 
 
+@pytest.mark.slow
 def test_steps_of_others_or_of_long_ago_count_for_nothing(guarded):
     site, ann = guarded
     bob = site.create("users", email="bob@example.com", password=PASSWORD, passwordConfirm=PASSWORD)

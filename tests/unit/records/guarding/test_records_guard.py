@@ -233,6 +233,7 @@ class Endless:
         await asyncio.Event().wait()
 
 
+@pytest.mark.slow
 def test_a_batch_that_takes_too_long_leaves_nothing(site):
     change(site, batch={"enabled": True, "maxRequests": 2, "timeout": 1})
     site.desk.passwords = Endless()

@@ -102,6 +102,7 @@ def test_keys_do_not_touch_each_other():
     assert not any(table.take(b"%d" % number, 1, 60, 2000) for number in range(2000))
 
 
+@pytest.mark.slow
 def test_a_flood_makes_the_table_forget_the_oldest_and_no_more():
     table = CountTable()
     assert table.take(b"old", 1, 10_000, 0)
@@ -122,6 +123,7 @@ def _take_often(path, times, results):
     results.put(sum(table.take(b"key", 500, 1000, 1_000_000) for _ in range(times)))
 
 
+@pytest.mark.slow
 def test_processes_count_together(tmp_path):
     path = tmp_path / "counters"
     CountTable.shared(path).close()
