@@ -134,7 +134,7 @@ def read_settings(text: str | bytes | None) -> AppSettings:
     except msgspec.MsgspecError as error:
         raise CorruptionError(
             f"the settings in `_params` cannot be read: {error}; if PocketBase has encrypted them (--encryptionEnv),"
-            " save them once without encryption there"
+            " note them down there, delete the row of `_params` with the id `settings`, and enter them here"
         ) from error
 
 
