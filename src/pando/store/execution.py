@@ -44,10 +44,10 @@ class ForeignCommits(Exception):
 class Engine:
     """The write connection of one database with what is needed to run commands on it.
 
-    `before_commit` is called right before anything may become visible to readers, with the tables that will have changed
-    (none: any may have); `is_behind`, with the write lock held
-    and nothing written yet, tells whether another program has committed since our last transaction; `feed` writes the
-    change feed; `statements` are those of the runner. `commits` counts our own commits. `may_need_feed`: there is no
+    `before_commit` is called right before anything may become visible to readers, with the tables that change (none: it
+    may be any); `is_behind`, with the write lock held and nothing written yet, tells whether another program has
+    committed since our last transaction; `feed` writes the change feed; `statements` are those of the runner.
+    `commits` counts our own commits. `may_need_feed`: there is no
     feed yet, and the tables that one is kept for may be there now.
     """
 

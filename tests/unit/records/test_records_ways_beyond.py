@@ -40,7 +40,8 @@ def alike(one, other, *, but):
 # -- what is for superusers -------------------------------------------------------------------------------------------
 
 OPEN = {
-    *("GET health", "GET openapi.json", "GET realtime", "POST realtime", "POST files/token", "GET files/*/*/*", "POST batch"),
+    *("GET health", "GET openapi.json", "GET realtime", "POST realtime", "POST batch"),
+    *("POST files/token", "GET files/*/*/*"),
     *(f"{method} collections/*/records" for method in ("GET", "POST")),
     *(f"{method} collections/*/records/*" for method in ("GET", "PATCH", "DELETE")),
     *("GET collections/*/auth-methods", "POST collections/*/auth-with-password", "POST collections/*/auth-refresh"),

@@ -359,7 +359,9 @@ def test_what_a_statement_reads(statements, sql, expected):
     assert set(reads) - expected <= {"json_each", "q", "f", ""}
 
 
-@pytest.mark.parametrize("sql", ["select * from sqlite_sequence", "explain select * from t", "insert into log values(1)"])
+@pytest.mark.parametrize(
+    "sql", ["select * from sqlite_sequence", "explain select * from t", "insert into log values(1)"]
+)
 def test_of_some_statements_it_is_not_known_what_they_read(connection, sql):
     connection.execute("create table counted(id integer primary key autoincrement)")
     assert Statements(connection).get(sql).reads is None
