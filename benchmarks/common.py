@@ -30,7 +30,7 @@ from pando.store.link_open import LinkHandlers, dial_unix, new_dialer
 from pando.store.requests import Execute, Statement
 
 SECRET = "benchmark-secret"
-FIRST_PORT = int(os.environ.get("PANDO_BENCH_PORT", "18400"))
+FIRST_PORT = int(os.environ.get("BENCH_PORT", "18400"))
 
 
 @dataclass

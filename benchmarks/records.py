@@ -1,6 +1,6 @@
 """The records API beside a real PocketBase in the same run: one node, a replica, and three nodes behind their front.
 
-Needs `wrk`. The load client is pbbench.py, given by PANDO_PBBENCH (default: ../shared/bench/pbbench.py beside the
+Needs `wrk`. The load client is pbbench.py, given by BENCH_PBBENCH (default: ../shared/bench/pbbench.py beside the
 checkout). `changing` adds what that client has not: lists while the table, or another one, is written to.
 """
 
@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 
 from benchmarks.common import FIRST_PORT, SECRET, Bench, Node
 
-LOAD = Path(os.environ.get("PANDO_PBBENCH", Path(__file__).parents[2] / "shared" / "bench" / "pbbench.py"))
+LOAD = Path(os.environ.get("BENCH_PBBENCH", Path(__file__).parents[2] / "shared" / "bench" / "pbbench.py"))
 FRONT = FIRST_PORT + 60
 PANDO = f"{sys.executable} -m pando"
 EMAIL, PASSWORD = "bench@example.com", "bench1234567890"

