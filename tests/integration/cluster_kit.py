@@ -21,8 +21,14 @@ HEAL_S = 5.0
 
 
 def free_base_port(count):
-    """A port with `count` free ones after it, below those that systems give to outgoing connections."""
-    for base in range(11_000 + os.getpid() % 2000 * 8, 32_000, count + 1):
+    """A port with `count` free ones after it, below those that systems give to outgoing connections.
+
+    Workers of one run have ranges of their own: nodes share ports (SO_REUSEPORT), so two that looked at the same moment
+    would both listen there.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    lowest = 11_000 + worker * 5_000
+    for base in range(lowest + os.getpid() % 500 * 8, lowest + 5_000 - count, count + 1):
         taken = [socket.socket() for _ in range(count + 1)]
         try:
             for number, probe in enumerate(taken):

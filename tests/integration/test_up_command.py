@@ -5,36 +5,24 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import urllib.request
 
 import pytest
+from cluster_kit import free_base_port
 
 pytestmark = pytest.mark.slow
 
 NODES = 3
 
 
-def free_row_of_ports(count):
-    for base in range(20_000 + os.getpid() % 5_000 * 5, 60_000, 7):
-        try:
-            for port in range(base, base + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return base
-    raise AssertionError("no free ports")
-
-
 class Up:
     """The command in a process of its own, with the lines that it printed up to `ready`."""
 
     def __init__(self, directory, *options):
-        self.port = free_row_of_ports(NODES + 1)
+        self.port = free_base_port(NODES)
         self.front = f"http://127.0.0.1:{self.port}"
         self.addresses = [f"http://127.0.0.1:{self.port + number}" for number in range(NODES + 1)]
         command = [sys.executable, "-m", "pando", "up", "--dir", str(directory), "--http", f"127.0.0.1:{self.port}"]

@@ -19,7 +19,7 @@ from pando.errors import InternalError, NotReady, OutcomeUnknown, PandoError, Pr
 from pando.log import EventLog
 from pando.records.desk import Asking, Desk
 from pando.records.engine import Basis
-from pando.records.problems import not_found
+from pando.records.problems import ApiError, not_found
 from pando.records.rules import BrokenRule
 
 Route = Callable[[Desk, Asking, ApiRequest], Awaitable[Response]]
@@ -105,7 +105,12 @@ class RecordsApp:
         asking = await self._admitted(asked, found.pattern, is_counted=not is_told or found.pattern != STREAM_ROUTE)
         if found.pattern == STREAM_ROUTE:
             asked = self._sealed(asked)
-        response = await found.route(self._desk, asking, asked)
+        try:
+            response = await found.route(self._desk, asking, asked)
+        except ApiError as error:
+            if not is_replica or found.pattern != WITH_PASSWORD or error.status != 400:
+                raise
+            return await self._sign_in_again(asked, error), None
         if found.writes and (position := self._desk.engine.position) is not None:
             headers = [*response.headers, (b"pando-bookmark", str(position).encode())]
             return Response(response.status, headers, response.body), None
@@ -131,6 +136,13 @@ class RecordsApp:
 
     def _sealed(self, asked: ApiRequest) -> ApiRequest:
         return sealed(asked, self._desk.guard.peers, self._desk.clock)
+
+    async def _sign_in_again(self, asked: ApiRequest, refused: ApiError) -> Response:
+        """Let the primary decide whom this node does not know, or knows by another password: it may be behind."""
+        try:
+            return await self._passed_on(asked)
+        except (PrimaryUnavailable, OutcomeUnknown):
+            raise refused from None
 
     async def _sign_in_elsewhere(self, asked: ApiRequest) -> Response | None:
         """Let the primary sign somebody in where tries are limited, so that they are counted in one place.
