@@ -8,6 +8,7 @@ import socket
 import time
 
 import pytest
+from cluster_kit import free_base_port
 
 from pando.cli.client import Client
 from pando.errors import NotReady, PandoError
@@ -19,21 +20,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 NODES = 3
 
 
-def free_ports(count):
-    """Find a row of free ports."""
-    for base in range(20_000 + os.getpid() % 10_000, 60_000, count + 1):
-        try:
-            for number in range(count + 1):
-                socket.create_server(("127.0.0.1", base + number)).close()
-        except OSError:
-            continue
-        return base
-    raise AssertionError("no row of free ports")
-
-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    made = LocalCluster(tmp_path_factory.mktemp("up"), nodes=NODES, http=f"127.0.0.1:{free_ports(NODES)}", web=2)
+    made = LocalCluster(tmp_path_factory.mktemp("up"), nodes=NODES, http=f"127.0.0.1:{free_base_port(NODES)}", web=2)
     made.start()
     yield made
     made.stop()
@@ -249,7 +238,7 @@ def test_everything_killed_at_once_comes_back_with_every_acknowledged_row(cluste
 
 
 def test_a_second_cluster_in_the_directory_is_refused(cluster):
-    second = LocalCluster(cluster.nodes[0].directory.parent, nodes=1, http=f"127.0.0.1:{free_ports(1)}")
+    second = LocalCluster(cluster.nodes[0].directory.parent, nodes=1, http=f"127.0.0.1:{free_base_port(1)}")
     with pytest.raises(NotReady, match=str(os.getpid())):
         second.start()
 
@@ -267,7 +256,7 @@ def test_a_replica_without_its_directory_comes_back_by_itself(cluster, token, ta
 
 
 def test_a_stopped_cluster_goes_on_where_it_was(tmp_path):
-    port = free_ports(1)
+    port = free_base_port(1)
     cluster = LocalCluster(tmp_path, nodes=1, http=f"127.0.0.1:{port}")
     cluster.start()
     token = make_token((tmp_path / SECRET_FILE).read_text().strip())
