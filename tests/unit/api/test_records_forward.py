@@ -14,6 +14,7 @@ from pando.clock import SystemClock
 from pando.errors import PrimaryUnavailable
 from pando.records.app_settings import AppSettings
 from pando.records.guarding.guard import Guard
+from pando.records.problems import ApiError
 
 
 @dataclass
@@ -187,3 +188,25 @@ def test_a_late_node_has_the_primary_answer_reads_of_records(late, path, expecte
 def test_a_late_node_without_a_primary_answers_with_what_it_has():
     response, _ = asyncio.run(LateNode(True, "").get("/api/collections/docs/records"))
     assert response.body == b"here"
+
+
+@pytest.mark.parametrize(
+    ("status", "has_primary", "expected"), [(400, True, (200, b"{}")), (400, False, 400), (403, True, 403)]
+)
+def test_who_cannot_sign_in_at_a_replica_is_asked_for_at_the_primary(status, has_primary, expected):
+    """It may not have heard of a new password yet; what else is refused is refused there as well."""
+
+    async def refuse(*_):
+        raise ApiError(status, "Failed to authenticate.")
+
+    async def run():
+        async with Primary() as primary:
+            node = LateNode(False, primary.url if has_primary else "")
+            node.app._router = Router({"POST collections/*/auth-with-password": refuse}, writes=frozenset())
+            path = "/api/collections/users/auth-with-password"
+            scope = {**asked(None).scope, "path": path, "raw_path": path.encode()}
+            response, _ = await node.app.respond_for(Request(scope, Coming([b"{}"])))
+            assert expected in (response.status, (response.status, response.body))
+            assert len(primary.heads) == (status == 400 and has_primary)
+
+    asyncio.run(run())
