@@ -61,7 +61,8 @@ quick: $(VENV)/test-installed
 	$(BIN)/python -m pytest -m "not slow and not full" tests/unit tests/docs
 
 full: lint
-	$(BIN)/python -m pytest $(XDIST) --timeout 7200
+	$(BIN)/python -m pytest -m "not alone" $(XDIST) --timeout 7200
+	$(BIN)/python -m pytest -m alone --timeout 7200
 
 lint: $(VENV)/test-installed
 	$(BIN)/ruff check

@@ -41,6 +41,7 @@ def shared(tmp_path_factory):
 
 
 @pytest.mark.full
+@pytest.mark.alone
 def test_a_few_cycles(tmp_path):
     seed = int(os.environ.get("PANDO_CRASH_SEED", "4"))
     with make_harness(tmp_path, seed) as harness:
@@ -49,6 +50,7 @@ def test_a_few_cycles(tmp_path):
 
 
 @pytest.mark.full
+@pytest.mark.alone
 @pytest.mark.timeout(5400)
 def test_hundreds_of_cycles(tmp_path):
     seed = int(os.environ.get("PANDO_CRASH_SEED", "0")) or system_random().randrange(1, 1 << 32)
