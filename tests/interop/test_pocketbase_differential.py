@@ -6,7 +6,7 @@ What is compared, and what not, is said in `twin_answers`. The line that a failu
 import pytest
 from pocketbase_program import need_pocketbase
 from twin_differences import PAGE, read_known
-from twin_run import by_hand, compare, generated, values
+from twin_run import by_hand, compare, generated, values, wide
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -38,6 +38,19 @@ def test_generated_requests(tmp_path, seed):
 def test_more_generated_requests(tmp_path, seed):
     need_pocketbase()
     assert_same(compare(tmp_path, generated(seed, LONG)), seed, LONG)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_generated_requests_with_files_views_and_imports(tmp_path, seed):
+    need_pocketbase()
+    assert_same(compare(tmp_path, wide(seed, SHORT)), "wide", seed, SHORT)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(100, 108))
+def test_more_generated_requests_with_files_views_and_imports(tmp_path, seed):
+    need_pocketbase()
+    assert_same(compare(tmp_path, wide(seed, LONG)), "wide", seed, LONG)
 
 
 def test_some_values_of_fields(tmp_path):

@@ -145,12 +145,14 @@ class Filters:
                 break
             name, made = self._random.choice(steps)
             found.append(name)
-        plain = [each for each in made.fields if each["type"] not in UNEVEN]
+        plain = [each for each in made.fields if each["type"] not in UNEVEN and _is_even(each)]
         each = self._random.choice([*plain, {"name": "id", "type": "text"}])
         return ".".join([*found, each["name"] + self._ending(each)])
 
     def _ending(self, each):
         chance = self._random.random()
+        if each["type"] == "file":
+            return ":length"
         if each["type"] == "json":
             return self._random.choice(["", ".a", ".b.c", ".0"])
         if each["type"] == "geoPoint":
@@ -158,3 +160,8 @@ class Filters:
         if each["type"] in ("select", "relation") and each.get("maxSelect", 1) > 1 and chance < 0.3:
             return self._random.choice([":length", ":each"])
         return ":lower" if each["type"] in ("text", "email", "editor") and chance < 0.1 else ""
+
+
+def _is_even(each):
+    """Names of files are partly made up: only how many there are is the same on both sides."""
+    return each["type"] != "file" or each.get("maxSelect", 1) > 1

@@ -1,6 +1,6 @@
 """Sends a program of requests to both servers, and collects the differences that the page does not list.
 
-By itself: `python tests/interop/twin_run.py SEED REQUESTS`, or `by-hand`, or `values`, prints them.
+By itself: `python tests/interop/twin_run.py SEED REQUESTS`, or `wide SEED REQUESTS`, `by-hand`, `values`, prints them.
 """
 
 import itertools
@@ -13,11 +13,17 @@ from twin_generator import Generator
 from twin_list import ALL
 from twin_servers import twins
 from twin_values import prepared, value_requests
+from twin_wide import WideGenerator
 
 
 def generated(seed, count):
     """Give the first requests of a seed."""
     return itertools.islice(Generator(seed), count)
+
+
+def wide(seed, count):
+    """Give the first requests of a seed, with files, views and imports."""
+    return itertools.islice(WideGenerator(seed), count)
 
 
 def by_hand():
@@ -40,7 +46,10 @@ def compare(folder, program):
 
 def main(arguments):
     named = {"by-hand": by_hand, "values": values}
-    program = named[arguments[0]]() if arguments[0] in named else generated(*map(int, arguments))
+    if arguments[0] == "wide":
+        program = wide(*map(int, arguments[1:]))
+    else:
+        program = named[arguments[0]]() if arguments[0] in named else generated(*map(int, arguments))
     with tempfile.TemporaryDirectory() as folder:
         ledger = compare(Path(folder), program)
     for each in ledger.unlisted:

@@ -14,7 +14,7 @@ from random import Random  # noqa: TID251 - only the type; the generator is pass
 from typing import Any, Final
 
 from pando.errors import SqlError
-from pando.records.collections import bodies, checks, ddl, imports, rows, shapes
+from pando.records.collections import bodies, checks, ddl, field_checks, imports, rows, shapes
 from pando.records.collections.asking import Asked
 from pando.records.collections.completing import complete
 from pando.records.collections.sql_tokens import quote
@@ -29,7 +29,7 @@ from pando.records.files.filing import Filing
 from pando.records.filter import Compiler, FilterError, RequestInfo
 from pando.records.model import Collection, CollectionType, Schema, TextField
 from pando.records.problems import REQUIRED, ApiError, Problem, Problems, ValidationFailed, bad_request, not_found
-from pando.records.record import SUPERUSER, from_row, record_json
+from pando.records.record import GUEST, from_row, record_json
 from pando.records.setup import column_sql
 from pando.records.view_fields import drop_view, make_view, refresh_views, sample, with_collection
 
@@ -154,9 +154,13 @@ async def dry_run_view(desk: Desk, body: Mapping[str, Any]) -> dict[str, object]
             except ValidationFailed as error:
                 refused = error.data.get("viewQuery")
                 raise bad_request(refused.message if isinstance(refused, Problem) else error.message) from error
+            if any(field_checks.check_name(each.name) for each in made.fields):
+                raise bad_request(
+                    "Each column of the query needs a name of its own, of letters, digits and underscores."
+                )
             rows = await sample(transaction, made)
             names = [each.name for each in made.fields]
-            records = [record_json(from_row(made, names, row), SUPERUSER) for row in rows]
+            records = [record_json(from_row(made, names, row), GUEST) for row in rows]
             fields = [shapes.field_value(each) for each in made.fields]
             found = {"fields": fields, "sample": records}
             raise _NothingIsKept

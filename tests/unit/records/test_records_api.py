@@ -444,6 +444,15 @@ def test_a_wrong_definition_leaves_nothing_behind(site):
     assert site.rows("select count(*) from sqlite_schema where name = 'posts'") == [(0,)]
 
 
+def test_the_sample_of_a_view_leaves_hidden_fields_out(site):
+    site.collection("posts", TEXT, {"name": "secret", "type": "text", "hidden": True})
+    site.create("posts", title="t", secret="s")
+    query = {"query": "select id, title, secret from posts"}
+    dry = site("POST", "collections/meta/dry-run-view", query, token=site.su)
+    assert [field["name"] for field in dry.json["fields"]] == ["id", "title", "secret"]
+    assert [sorted(row) for row in dry.json["sample"]] == [["collectionId", "collectionName", "id", "title"]]
+
+
 def test_a_view_is_a_query_with_fields_and_rules(site):
     site.collection("posts", TEXT, NUMBER)
     for number in range(3):
@@ -453,6 +462,8 @@ def test_a_view_is_a_query_with_fields_and_rules(site):
     assert dry.status == 200, dry.body
     assert [field["name"] for field in dry.json["fields"]] == ["id", "title", "twice", "many"]
     assert len(dry.json["sample"]) == 3
+    twice = site("POST", "collections/meta/dry-run-view", {"query": "select id, id from posts"}, token=site.su)
+    assert twice.status == 400 and "name of its own" in twice.json["message"]
     view = site(
         "POST",
         "collections",

@@ -143,7 +143,7 @@ def _check_each(
 ) -> Iterator[tuple[int, Problems]]:
     around = field_options.Around(new, old, {each.id: each for each in (*others, new)}, asked)
     for place, each in enumerate(new.fields):
-        own: dict[str, Found] = {"id": _check_id(each), "name": _check_name(each.name)}
+        own: dict[str, Found] = {"id": _check_id(each), "name": check_name(each.name)}
         if len(getattr(each, "help", "")) > HELP_CHARS_MAX:
             own["help"] = _out_of_range(HELP_CHARS_MAX)
         yield place, gathered(own | dict(field_options.check(each, around)))
@@ -155,7 +155,8 @@ def _check_id(each: Field) -> Found:
     return _out_of_range(ID_CHARS_MAX) if len(each.id) > ID_CHARS_MAX else None
 
 
-def _check_name(name: str) -> Found:
+def check_name(name: str) -> Found:
+    """Tell what is wrong with the name of a field, by itself."""
     if not name:
         return REQUIRED
     if len(name) > NAME_CHARS_MAX:
