@@ -15,7 +15,7 @@ MADE_UP = (
     ID,
     re.compile(r"(.*)\b(idx_(?:tokenKey|email)_)[a-z0-9]{10}(` ON ``.*)", re.DOTALL),
     re.compile(r"(.+_)[a-z0-9]{10}(\.[\w.]+\"?)"),
-    re.compile(r"[a-z0-9]{10,12}_[a-z0-9]{10}(\.\w+\"?)"),
+    re.compile(r"(.*\")?[a-z0-9]{10,12}_[a-z0-9]{10}(\.\w+\"?)?"),
 )
 """Texts of which a server makes up those parts that are in no group."""
 MADE_UP_KEYS = frozenset({"slug"})

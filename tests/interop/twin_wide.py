@@ -77,7 +77,7 @@ class WideGenerator(Generator):
             elif each["type"] in ("text", "number", "bool", "select", "date", "json") and self._chance(0.3):
                 yield (
                     each["name"],
-                    self.random.choice(["", "1", "a", "true", "[1]", '"x"', "2026-01-02", "x y", "-2.50"]),
+                    self.random.choice(["", "1", "a", "true", "[1]", '"x"', "2026-01-02", "x y", "-2.5"]),
                 )
 
     def _upload(self):
@@ -202,7 +202,8 @@ class WideGenerator(Generator):
         elif change == "twice":
             wanted.append(dict(wanted[0]))
         elif change == "wrong":
-            wanted.append({"name": self._fresh("bad"), **self.random.choice(self._spoilers())})
+            spoilers = [each for each in self._spoilers() if "indexes" not in each]  # PocketBase keeps these half
+            wanted.append({"name": self._fresh("bad"), **self.random.choice(spoilers)})
         elif change == "rules":
             wanted[0] |= self._rules(made)
         self.collections[made.name] = grown

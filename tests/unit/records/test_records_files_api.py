@@ -127,7 +127,9 @@ def test_parts_of_a_file_and_files_that_have_not_changed(site, docs):
     same = site("GET", path, headers={"if-none-match": tag})
     assert (same.status, same.body) == (304, b"")
     assert site("GET", path, headers={"if-match": '"other"'}).status == 412
-    assert site("GET", path, headers={"range": "bytes=50-"}).status == 416
+    beyond = site("GET", path, headers={"range": "bytes=50-"})
+    assert (beyond.status, beyond.headers["content-range"]) == (416, "bytes */10")
+    assert beyond.body == b"invalid range: failed to overlap\n" and "content-security-policy" in beyond.headers
 
 
 def test_thumbs_are_made_once_and_go_with_their_file(site):

@@ -15,6 +15,7 @@ from pando.records.files.storage import Storage, Stored
 
 BOUNDARY_BYTES: Final = 16
 _NOT_MODIFIED_HEADERS: Final = ("Cache-Control", "ETag", "Last-Modified")
+_NO_OVERLAP: Final = b"invalid range: failed to overlap\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def answer_file(
         case 412:
             return FileAnswer(412, {"Content-Length": "0"})
         case 416:
-            return FileAnswer(416, {"Content-Length": "0", "Content-Range": f"bytes */{stored.size}"})
+            return _unsatisfiable(headers, stored.size, is_head=asked.method == "HEAD")
     if len(selection.spans) > 1:
         return _several(storage, stored, asked, headers, selection.spans, boundary)
     span = selection.spans[0] if selection.spans else Span(0, stored.size)
@@ -50,6 +51,18 @@ def answer_file(
         headers["Content-Range"] = span.content_range(stored.size)
     body = None if asked.method == "HEAD" else storage.read(stored.key, span.start, span.end)
     return FileAnswer(selection.status, headers, body)
+
+
+def _unsatisfiable(headers: dict[str, str], size: int, *, is_head: bool) -> FileAnswer:
+    """Say that none of what was asked for is in the file, as Go's file server does."""
+    kept = {name: headers[name] for name in ("Content-Disposition", "Content-Security-Policy")}
+    more = {"Content-Type": "text/plain; charset=utf-8", "Content-Range": f"bytes */{size}"}
+    kept |= more | {"Content-Length": str(len(_NO_OVERLAP))}
+    return FileAnswer(416, kept, None if is_head else _one(_NO_OVERLAP))
+
+
+async def _one(text: bytes) -> AsyncIterator[bytes]:
+    yield text
 
 
 def _several(

@@ -259,6 +259,8 @@ def _text(data: bytes) -> Kind | None:
     for mark, encoding in ((b"\xff\xfe", "utf-16le"), (b"\xfe\xff", "utf-16be")):
         if data.startswith(mark):
             return Kind(f"text/plain; charset={encoding}", ".txt")
+    if not data:
+        return Kind("text/plain", ".txt")
     body = data.removeprefix(_MARK)
     if _BINARY.search(body):
         return None

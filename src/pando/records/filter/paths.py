@@ -32,6 +32,7 @@ from pando.records.model import (
     PasswordField,
     RelationField,
     SelectField,
+    TextField,
 )
 
 _UNIQUE = re.compile(
@@ -56,6 +57,7 @@ class Modifier(StrEnum):
     LOWER = "lower"
 
 
+_TEXT: Final = TextField(id="", name="")
 _MODIFIERS: Final = frozenset(each.value for each in Modifier if each)
 
 
@@ -314,7 +316,10 @@ class Paths:
     def _ids(self, source: Source, field: RelationField, path: Path) -> Operand:
         """Give the ids in a relation, for which the records need not be read."""
         if field.is_multiple:
-            found = Operand((Column(self._items(source, field), "value"),))
+            of: Fragment = (Column(self._items(source, field), "value"),)
+            if path.modifier is Modifier.NONE:  # a column of ids is text, also to what a number is compared with
+                of = self._context.dialect.as_column(_TEXT, of)
+            found = Operand(of)
         else:
             found = source.operand(self._context, field, ())
         return self.lower(found) if path.modifier is Modifier.LOWER else found
