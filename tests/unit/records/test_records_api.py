@@ -588,3 +588,12 @@ def test_a_replica_without_collections_says_so(tmp_path):
         assert replica("POST", "collections/users/records", {}).status == 503, "writes are passed on"
     finally:
         replica.close()
+
+
+def test_ids_in_a_relation_are_text_whatever_they_are_compared_with(site):
+    to = site.collection("groups", TEXT)["id"]
+    site.collection("men", {"name": "groups", "type": "relation", "collectionId": to, "maxSelect": 3})
+    site.create("groups", id="000000000000001", title="x")
+    site.create("men", groups=["000000000000001"])
+    assert len(items(site("GET", "collections/men/records?filter=groups.id?<=1", token=site.su))) == 1
+    assert len(items(site("GET", "collections/men/records?filter=groups.id?>1", token=site.su))) == 0
