@@ -36,6 +36,8 @@ Routes = Mapping[str, Mapping[str, Handler]]
 
 SQL_PREFIXES: Final = ("/v1", "/v2", "/v3", "/dev/")
 """What the pipeline handler is asked about."""
+ADMIN_PREFIXES: Final = ("/v1/namespaces", "/v1/diagnostics", "/v1/jobs")
+"""What is not, though it begins so: sqld has these on a port of their own."""
 RECORDS_PREFIX: Final = "/api/"
 BEGIN_WAIT_S: Final = 10.0
 """How long a request for records waits for a node that has just started."""
@@ -68,6 +70,8 @@ class App:
         self._log = log
         self._not_ready = not_ready
         self._begin_wait_s = begin_wait_s
+        self.by_first: Mapping[str, Handler] = {}
+        """Handlers by the first name in a path ("dump" has all of /dump/...; of admin routes it is two names)."""
         self.sql: AsgiHandler | None = None
         self.websocket: AsgiHandler | None = None
         self._records: AsgiHandler | None = None
@@ -96,7 +100,7 @@ class App:
             if preflight is not None:
                 await send_response(preflight, send)
                 return
-        if path.startswith(SQL_PREFIXES):
+        if path.startswith(SQL_PREFIXES) and not path.startswith(ADMIN_PREFIXES):
             if self.sql is not None:
                 await self.sql(scope, receive, send)
             else:
@@ -157,6 +161,8 @@ class App:
     async def _respond(self, method: str, request: Request) -> Response:
         path: str = request.scope["path"]
         methods = self._routes.get(path)
+        if methods is None and (by_first := self.by_first.get(first_of(path))) is not None:
+            return await by_first(request)
         if methods is None:
             return Response(404, [JSON], error_body(f"there is nothing at {path[:200]}", "NOT_FOUND"))
         handler = methods.get("GET" if method == "HEAD" else method)
@@ -165,6 +171,14 @@ class App:
             body = error_body(f"{path} takes {', '.join(methods)}", "METHOD_NOT_ALLOWED")
             return Response(405, [JSON, (b"allow", allowed)], body)
         return await handler(request)
+
+
+def first_of(path: str) -> str:
+    """Give the first name of a path, of an admin route the first two; "" for the root."""
+    parts = path.split("/", 3)
+    if path.startswith(ADMIN_PREFIXES):
+        return "/".join(parts[1:3])
+    return parts[1] if len(parts) > 1 else ""
 
 
 # -- browsers of other origins -----------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from pando.api.records_forward import PrimaryForwarder
 from pando.api.records_realtime import Realtime
 from pando.api.records_replica import ReadOnlyReplica, replica_routes
 from pando.api.records_table import ROUTES, WRITES
+from pando.api.sql_routes import sql_routes
 from pando.api.stream_forwarder import StreamForwarder
 from pando.api.transfers import Transfers
 from pando.api.websocket import WebSocketHandler
@@ -253,6 +254,7 @@ class Site:
         """Open the routes once the store has said who the node is."""
         await self.store.until(lambda: bool(self.store.topology.node))
         self.open = found = OpenSite(self)
+        self.app.by_first = sql_routes(found)
         self.app.sql, self.app.records, self.app.websocket = found.sql, found.records, found.websocket
         self._on_open(found)
         self._opened.set()
