@@ -404,7 +404,7 @@ def test_end_of_the_connection_ends_everything(node: Node) -> None:
 
     node.run(scenario())
     assert len(node.store.ended) == 1
-    assert node.service._attached == {}
+    assert len(node.service._attached) == 0
 
 
 def test_client_that_goes_while_an_answer_is_sent(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

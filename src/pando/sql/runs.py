@@ -1,0 +1,278 @@
+"""Where a plan runs, and that it does: on this node's own connections, or as one Run on the primary.
+
+Reads run here if no transaction of their stream is open on the primary and this node is as fresh as asked. Short ones
+run on the event loop, long ones again in a thread. Everything else is the primary's. Not here: batons and answers (see
+`pando.sql.service`), links to the stores (see `pando.sql.store_client`).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pando import limits
+from pando.clock import Clock
+from pando.errors import (
+    BookmarkTimeout,
+    NotPrimary,
+    NotReady,
+    Overloaded,
+    PrimaryUnavailable,
+    StreamExpired,
+    TransactionBusy,
+    TransactionTimeout,
+    UnknownDatabase,
+)
+from pando.sql.calls import Call
+from pando.sql.freshness import SESSION, Level, Seen, Where, decide
+from pando.sql.local_reads import LocalReads, only_text
+from pando.sql.own_writes import OwnWrites
+from pando.sql.plan import Plan
+from pando.sql.readers import DatabaseReads, Held, ReadPool
+from pando.sql.routing import Nature, nature_of, surely_writes
+from pando.sql.store_client import Positions, StoreClient
+from pando.sql.streams import Stream, StreamTable
+from pando.sql.visibility import Visibility
+from pando.store.requests import Result
+from pando.store.runner import failure_of
+from pando.types import TXID, Bookmark, Epoch
+
+Done = tuple[list[Result], Bookmark | None]
+"""Results of a plan's requests, and what they saw or made."""
+
+
+class Runs:
+    """Runs the plans of one web process."""
+
+    def __init__(
+        self,
+        *,
+        store: StoreClient,
+        positions: Positions,
+        streams: StreamTable,
+        clock: Clock,
+        inline_budget_s: float,
+        bookmark_wait_s: float,
+        own_write_wait_s: float,
+    ) -> None:
+        self._store = store
+        self._positions = positions
+        self._streams = streams
+        self._clock = clock
+        self._bookmark_wait_s = bookmark_wait_s
+        self._own_write_wait_s = own_write_wait_s
+        self.pool = ReadPool(store, positions, clock)
+        self.local = LocalReads(self.pool, clock, inline_budget_s)
+        self.own_writes = OwnWrites()
+        self.holding: dict[int, Stream] = {}
+        """Streams that hold a read transaction here."""
+        self._visibility = Visibility(store, clock)
+        self._last_bookmark: Bookmark | None = None
+
+    def release(self, stream: Stream) -> None:
+        """End what the stream holds elsewhere."""
+        if stream.is_open:
+            stream.is_open = False
+            if stream.link_generation == self._store.generation:
+                self._store.end_session(stream.session)
+        held, stream.held = stream.held, None
+        if held is not None:
+            del self.holding[stream.id]
+            held.release()
+
+    # -- where it runs --------------------------------------------------------------------------------------------
+
+    async def run(self, plan: Plan, call: Call) -> Done:
+        """Run a plan's requests in order. Raises PandoError; failures of statements are results."""
+        stream = plan.stream
+        if stream is not None and stream.is_open:
+            return await self.forward(plan, call, is_read=False)
+        if stream is not None and stream.held is not None:
+            return await self._continue_reading(plan, call, stream, stream.held)
+        reads = self.pool.ready(call.database)
+        if reads is None:
+            try:
+                reads = await self.pool.open(call.database)
+            except (UnknownDatabase, NotReady) as error:
+                if self._store.is_primary or (isinstance(error, NotReady) and _must_be_read_here(plan, call)):
+                    raise
+                return await self.forward(plan, call, is_read=call.access.read_only)
+        if call.bookmark is not None or plan.min_txid or self.own_writes or call.freshness is not SESSION:
+            is_fresh = await self._freshen(plan, call, reads)
+            if self.pool.ready(call.database) is not reads:
+                return await self.run(plan, call)  # while this waited, another file took the place of this one
+        else:
+            is_fresh = True
+        nature = nature_of(plan.requests, reads.inline.statements)
+        if nature is Nature.READS and is_fresh:
+            return await self._read(plan, call, reads)
+        if nature is Nature.WRITES:
+            return await self.forward(plan, call, is_read=False)
+        if not is_fresh:
+            return await self._forward_stale(plan, call, nature)
+        return await self._read_in_transaction(plan, call, reads, nature)
+
+    async def _freshen(self, plan: Plan, call: Call, reads: DatabaseReads) -> bool:
+        """Wait until this node is as fresh as asked; False means that the primary must answer."""
+        slot = reads.opened.slot
+        visible = self._positions.visible(slot)
+        head_txid, head_ms = self._positions.head(slot)
+        age = max(0, self._clock.wall_ms() - head_ms)
+        seen = Seen(visible, head_txid, age, self._store.is_primary)
+        owed = self.own_writes.owed(call.caller, call.database, visible) if self.own_writes else None
+        decision = decide(call.freshness, _wanted(call, plan.min_txid, visible, owed), seen)
+        if decision.where is Where.LOCAL:
+            return True
+        if decision.where is Where.PRIMARY or surely_writes(plan.requests):
+            return False
+        if owed is not None and self.own_writes.is_behind(call.database, self._clock.monotonic()):
+            return False
+        try:
+            await self._store.wait_position(call.database, *decision.position, self._bookmark_wait_s)
+        except BookmarkTimeout:
+            return False
+        return True
+
+    async def _forward_stale(self, plan: Plan, call: Call, nature: Nature) -> Done:
+        """Have the primary read, since this node is behind."""
+        try:
+            return await self.forward(plan, call, is_read=nature is Nature.READS or call.access.read_only)
+        except (PrimaryUnavailable, NotPrimary) as error:
+            if call.freshness.level is Level.STRONG:
+                raise
+            raise BookmarkTimeout(
+                f"this node is behind what the request asks for, and the primary cannot be asked: {error.message}"
+            ) from error
+
+    # -- here -----------------------------------------------------------------------------------------------------
+
+    async def _read(self, plan: Plan, call: Call, reads: DatabaseReads) -> Done:
+        """Run on this node's own connections."""
+        results = await self.local.read(reads, plan.requests, call.watch)
+        return results, self.bookmark(call.database, reads.opened.slot)
+
+    def bookmark(self, database: str, slot: int) -> Bookmark:
+        """Name the newest commit that the reads before this moment can have seen."""
+        epoch, txid = self._positions.about(slot)
+        last = self._last_bookmark
+        if last is None or last.txid != txid or last.epoch != epoch or last.database != database:
+            last = self._last_bookmark = Bookmark(database=database, epoch=Epoch(epoch), txid=TXID(txid))
+        return last
+
+    async def _read_in_transaction(self, plan: Plan, call: Call, reads: DatabaseReads, nature: Nature) -> Done:
+        """Run BEGIN and reads on a connection of their own; what stays open is kept, or moves to the primary."""
+        reader = reads.take()
+        is_kept = False
+        try:
+            results = self.local.at_once(reader, plan.requests)
+            if results is None:
+                reader.roll_back()
+                results = await self.local.in_thread(reader, plan.requests, call.watch)
+            if reader.connection.in_transaction and not plan.closes:
+                if nature is not Nature.READONLY_TRANSACTION and not call.access.read_only:
+                    reader.roll_back()
+                    return await self.forward(plan, call, is_read=False)
+                self._hold(plan, call, Held(reader, reads, self._clock.monotonic()))
+                is_kept = True
+        finally:
+            if not is_kept:
+                reads.give_back(reader)
+        return results, self.bookmark(call.database, reads.opened.slot)
+
+    def _hold(self, plan: Plan, call: Call, held: Held) -> None:
+        if len(self.holding) >= limits.READ_TRANSACTIONS_MAX:
+            raise Overloaded(f"{len(self.holding)} read transactions are open in this process; try again later")
+        if plan.stream is None:
+            plan.stream = self._streams.new(call.database)
+        plan.stream.held = held
+        self.holding[plan.stream.id] = plan.stream
+
+    async def _continue_reading(self, plan: Plan, call: Call, stream: Stream, held: Held) -> Done:
+        """Go on in a read transaction. Only what can be run twice may start on the event loop."""
+        reader = held.reader
+        results = None
+        if nature_of(plan.requests[:-1], reader.statements) is Nature.READS and only_text(plan.requests[-1:]):
+            results = self.local.at_once(reader, plan.requests)
+        if results is None:
+            results = await self.local.in_thread(reader, plan.requests, call.watch)
+        if not reader.connection.in_transaction:
+            self.release(stream)
+        return results, self.bookmark(call.database, held.home.opened.slot)
+
+    # -- on the primary -------------------------------------------------------------------------------------------
+
+    async def forward(self, plan: Plan, call: Call, *, is_read: bool) -> Done:
+        """Send all requests as one Run. Raises PandoError; what a transaction's end does to it becomes results."""
+        if not is_read:
+            call.access.check_write()
+        stream = self._session_of(plan, call, is_read=is_read)
+        session = 0 if stream is None else stream.session
+        try:
+            ran = await self._store.run(call.database, session, plan.requests, call.durability, is_read)
+        except (TransactionTimeout, TransactionBusy) as error:
+            if stream is not None:
+                stream.is_open = False
+            return [failure_of(error) for _ in plan.requests], None
+        if stream is not None:
+            stream.is_open = not ran.is_autocommit
+        if ran.is_autocommit and not self._store.is_primary:
+            if is_read and call.bookmark is None and not plan.min_txid:
+                self._note_seen(call, (ran.epoch, ran.txid))
+            elif not is_read:
+                await self._until_visible(call, (ran.epoch, ran.txid))
+        return ran.results, Bookmark(database=call.database, epoch=Epoch(ran.epoch), txid=TXID(ran.txid))
+
+    async def _until_visible(self, call: Call, place: tuple[int, int]) -> None:
+        """Wait a moment until this node shows what was written through it; never fails, the write is done."""
+        reads = self.pool.ready(call.database)
+        if reads is not None:
+            visible = partial(self._positions.visible, reads.opened.slot)
+            if visible() >= place:
+                return
+            if not self.own_writes.is_behind(call.database, self._clock.monotonic()) and await self._visibility.until(
+                call.database, place, visible, self._own_write_wait_s
+            ):
+                return
+        self.own_writes.remember(call.caller, call.database, place, self._clock.monotonic())
+
+    def _note_seen(self, call: Call, place: tuple[int, int]) -> None:
+        """The primary has answered a read: who carries no bookmark must not see older data here a moment later."""
+        reads = self.pool.ready(call.database)
+        if reads is None or self._positions.visible(reads.opened.slot) < place:
+            self.own_writes.remember(call.caller, call.database, place, self._clock.monotonic())
+
+    def _session_of(self, plan: Plan, call: Call, *, is_read: bool) -> Stream | None:
+        """Give the stream whose session may keep a transaction open, None if nothing may stay open.
+
+        Until the answer is there the transaction counts as open: if it never comes, the session is ended.
+        """
+        stream = plan.stream
+        if is_read or (plan.closes and (stream is None or not stream.is_open)):
+            return None
+        generation = self._store.generation
+        if stream is None:
+            stream = plan.stream = self._streams.new(call.database)
+        if stream.is_open and stream.link_generation != generation:
+            stream.is_open = False
+            raise StreamExpired("The connection to the primary was lost and the transaction with it; begin it again")
+        stream.is_open, stream.link_generation = True, generation
+        return stream
+
+
+def _must_be_read_here(plan: Plan, call: Call) -> bool:
+    """Tell whether the primary's answer could be newer than this node's next one, with nothing to tell the client so.
+
+    Without a bookmark a client that stays on one node must not see time go back.
+    """
+    says_nothing = call.bookmark is None and not plan.min_txid
+    is_modest = call.freshness.level in {Level.SESSION, Level.EVENTUAL}
+    return says_nothing and is_modest and not surely_writes(plan.requests)
+
+
+def _wanted(call: Call, min_txid: int, visible: tuple[int, int], owed: tuple[int, int] | None) -> Bookmark | None:
+    """Join bookmark, `replication_index` and own writes. An index has no epoch and means the current one."""
+    place = owed or (0, 0)
+    if call.bookmark is not None and call.bookmark.database == call.database:
+        place = max(place, (int(call.bookmark.epoch), int(call.bookmark.txid)))
+    if min_txid:
+        place = max(place, (visible[0], min_txid))
+    return Bookmark(database=call.database, epoch=Epoch(place[0]), txid=TXID(place[1])) if place[1] else None
