@@ -50,8 +50,10 @@ from pando.records.realtime.forgetting import forget_old
 from pando.records.realtime.pump import Commits
 from pando.records.sqlite_engine import SqliteEngine
 from pando.sql.batons import BatonCodec
+from pando.sql.notices import Notices
 from pando.sql.service import SqlService
 from pando.sql.streams import StreamTable
+from pando.sql.system import SystemDatabase
 from pando.store.positions import PositionTable
 from pando.types import DEFAULT_DATABASE
 
@@ -97,8 +99,12 @@ class OpenSite:
             guard=self._guard(),
         )
         store = site.store
-        self.commits = commits = Commits(lambda: store.watch(DEFAULT_DATABASE), lambda: store.unwatch(DEFAULT_DATABASE))
-        store.on_committed = lambda told: commits.wake() if told.database == DEFAULT_DATABASE else None
+        self.notices = notices = Notices(store)
+        self.commits = commits = Commits(
+            lambda: notices.listen(DEFAULT_DATABASE, wake), lambda: notices.unlisten(DEFAULT_DATABASE, wake)
+        )
+        wake = lambda _: commits.wake()  # noqa: E731 - the same one for both
+        self.system = SystemDatabase(self.service, store, notices, site.log)
         self.realtime = self._streams(commits)
         self.changes = ChangesRoutes(self.desk, commits)
         replica = replica_routes(store, settings.replica_writes)
@@ -256,6 +262,9 @@ class Site:
         self.open = found = OpenSite(self)
         self.app.by_first = sql_routes(found)
         self.app.sql, self.app.records, self.app.websocket = found.sql, found.records, found.websocket
+        keeping_up = asyncio.get_running_loop().create_task(found.system.run())
+        keeping_up.add_done_callback(self.on_ended)
+        self._tasks.append(keeping_up)
         self._on_open(found)
         self._opened.set()
 
