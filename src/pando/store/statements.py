@@ -23,6 +23,7 @@ from pando.errors import SqlError
 from pando.store import tokens
 from pando.store.pragmas import PragmaAnswer, PragmaRule, Treat, rule_of
 from pando.store.requests import Value
+from pando.store.series import offer_series
 from pando.store.tokens import first_keyword
 
 __all__ = [
@@ -206,6 +207,7 @@ class Statements:
         self._schema_version = -1
         self._suspect_since = -1
         harden(connection)
+        offer_series(connection)
         connection.authorizer = self._authorize
         if self.watches_schema:
             self.refresh()
