@@ -68,6 +68,13 @@ class SqlError(CallerError):
         self.extended_code = extended_code
 
 
+class Blocked(SqlError):
+    """An administrator has blocked reads or writes of the database."""
+
+    code = "BLOCKED"
+    status = 403
+
+
 class Unauthorized(CallerError):
     """No token, or one that does not hold."""
 

@@ -49,7 +49,7 @@ EVENTS: Final[dict[str, EventType]] = {
     "web.connections_full": EventType("warning", ("open", "limit", "closed"), "Too many connections; idle ones went."),
     "http.problem": EventType("warning", ("message", "error"), "The HTTP server complained."),
     "request.failed": EventType("error", ("method", "path", "error"), "A bug of ours answered a request."),
-    "config.unreadable": EventType("error", ("database", "error"), "A database's configuration; the last one holds on."),
+    "config.unreadable": EventType("error", ("database", "error"), "A configuration; the last one holds on."),
     "files.not_removed": EventType("warning", ("key", "error"), "A file that no record names any more stays."),
     "front.node_up": EventType("info", ("url",), "The front sends requests to this node again."),
     "front.node_down": EventType("warning", ("url", "reason"), "The front leaves this node out."),

@@ -31,7 +31,7 @@ DEFAULT_DATABASE = "data"
 """Name of the default database, the file `DIR/data.db`. sqld calls it `default`; both names are accepted."""
 
 SYSTEM_DATABASE = "_pando"
-"""Name of the database that holds what is configured for databases, and tokens. Clients can neither make nor write it."""
+"""Name of the database of configurations and tokens. Clients can neither make nor write it."""
 
 
 def format_txid(txid: TXID) -> str:

@@ -51,6 +51,7 @@ from pando.records.realtime.pump import Commits
 from pando.records.sqlite_engine import SqliteEngine
 from pando.sql.batons import BatonCodec
 from pando.sql.notices import Notices
+from pando.sql.rules import rules_of
 from pando.sql.service import SqlService
 from pando.sql.streams import StreamTable
 from pando.sql.system import SystemDatabase
@@ -105,6 +106,7 @@ class OpenSite:
         )
         wake = lambda _: commits.wake()  # noqa: E731 - the same one for both
         self.system = SystemDatabase(self.service, store, notices, site.log)
+        self.system.subscribe(lambda snapshot: self.service.set_rules(rules_of(snapshot.configs)))
         self.realtime = self._streams(commits)
         self.changes = ChangesRoutes(self.desk, commits)
         replica = replica_routes(store, settings.replica_writes)

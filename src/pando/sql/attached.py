@@ -10,7 +10,7 @@ from typing import Final
 
 from pando import limits
 from pando.clock import Clock
-from pando.errors import Overloaded, PandoError, TransactionBusy, TransactionTimeout, invariant
+from pando.errors import Blocked, Overloaded, PandoError, TransactionBusy, TransactionTimeout, invariant
 from pando.sql.calls import Call
 from pando.sql.plan import Plan
 from pando.sql.routing import ends_transaction
@@ -20,7 +20,7 @@ from pando.store.requests import Failure, Request, Result
 from pando.store.runner import failure_of
 from pando.types import Bookmark
 
-_LOSING_CODES: Final = frozenset({TransactionTimeout.code, TransactionBusy.code})
+_LOSING_CODES: Final = frozenset({TransactionTimeout.code, TransactionBusy.code, Blocked.code})
 
 
 class AttachedStreams:

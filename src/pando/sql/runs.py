@@ -7,11 +7,13 @@ run on the event loop, long ones again in a thread. Everything else is the prima
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from pando import limits
 from pando.clock import Clock
 from pando.errors import (
+    Blocked,
     BookmarkTimeout,
     NotPrimary,
     NotReady,
@@ -29,6 +31,7 @@ from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan
 from pando.sql.readers import DatabaseReads, Held, ReadPool
 from pando.sql.routing import Nature, nature_of, surely_writes
+from pando.sql.rules import ONLY_SYSTEM, Rule, blocked
 from pando.sql.store_client import Positions, StoreClient
 from pando.sql.streams import Stream, StreamTable
 from pando.sql.visibility import Visibility
@@ -65,6 +68,8 @@ class Runs:
         self.own_writes = OwnWrites()
         self.holding: dict[int, Stream] = {}
         """Streams that hold a read transaction here."""
+        self.rules: Mapping[str, Rule] = ONLY_SYSTEM
+        """What holds for some databases; replaced as a whole."""
         self._visibility = Visibility(store, clock)
         self._last_bookmark: Bookmark | None = None
 
@@ -83,6 +88,28 @@ class Runs:
 
     async def run(self, plan: Plan, call: Call) -> Done:
         """Run a plan's requests in order. Raises PandoError; failures of statements are results."""
+        rule = self.rules.get(call.database)
+        if rule is None:
+            return await self._run(plan, call)
+        try:
+            call = rule.applied(call)
+            if rule.blocks_reads:
+                await self._check_reads(plan, call, rule)
+            return await self._run(plan, call)
+        except Blocked as error:
+            if plan.stream is not None and rule.blocks_writes:
+                self.release(plan.stream)
+            return [failure_of(error) for _ in plan.requests], None
+
+    async def _check_reads(self, plan: Plan, call: Call, rule: Rule) -> None:
+        """Raise Blocked for requests that read; those of a transaction that writes may also end it."""
+        reads = self.pool.ready(call.database) or await self.pool.open(call.database)
+        nature = nature_of(plan.requests, reads.inline.statements)
+        may_end = plan.stream is not None and plan.stream.is_open and nature is not Nature.READS
+        if nature is not Nature.WRITES and not may_end:
+            raise blocked(rule.reason)
+
+    async def _run(self, plan: Plan, call: Call) -> Done:
         stream = plan.stream
         if stream is not None and stream.is_open:
             return await self.forward(plan, call, is_read=False)
@@ -95,11 +122,11 @@ class Runs:
             except (UnknownDatabase, NotReady) as error:
                 if self._store.is_primary or (isinstance(error, NotReady) and _must_be_read_here(plan, call)):
                     raise
-                return await self.forward(plan, call, is_read=call.access.read_only)
+                return await self.forward(plan, call, is_read=not call.access.may_write(call.database))
         if call.bookmark is not None or plan.min_txid or self.own_writes or call.freshness is not SESSION:
             is_fresh = await self._freshen(plan, call, reads)
             if self.pool.ready(call.database) is not reads:
-                return await self.run(plan, call)  # while this waited, another file took the place of this one
+                return await self._run(plan, call)  # while this waited, another file took the place of this one
         else:
             is_fresh = True
         nature = nature_of(plan.requests, reads.inline.statements)
@@ -135,7 +162,9 @@ class Runs:
     async def _forward_stale(self, plan: Plan, call: Call, nature: Nature) -> Done:
         """Have the primary read, since this node is behind."""
         try:
-            return await self.forward(plan, call, is_read=nature is Nature.READS or call.access.read_only)
+            return await self.forward(
+                plan, call, is_read=nature is Nature.READS or not call.access.may_write(call.database)
+            )
         except (PrimaryUnavailable, NotPrimary) as error:
             if call.freshness.level is Level.STRONG:
                 raise
@@ -168,7 +197,7 @@ class Runs:
                 reader.roll_back()
                 results = await self.local.in_thread(reader, plan.requests, call.watch)
             if reader.connection.in_transaction and not plan.closes:
-                if nature is not Nature.READONLY_TRANSACTION and not call.access.read_only:
+                if nature is not Nature.READONLY_TRANSACTION and call.access.may_write(call.database):
                     reader.roll_back()
                     return await self.forward(plan, call, is_read=False)
                 self._hold(plan, call, Held(reader, reads, self._clock.monotonic()))
@@ -203,7 +232,7 @@ class Runs:
     async def forward(self, plan: Plan, call: Call, *, is_read: bool) -> Done:
         """Send all requests as one Run. Raises PandoError; what a transaction's end does to it becomes results."""
         if not is_read:
-            call.access.check_write()
+            call.access.check_write(call.database)
         stream = self._session_of(plan, call, is_read=is_read)
         session = 0 if stream is None else stream.session
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from pando import limits
@@ -23,6 +23,7 @@ from pando.sql.lateness import Lateness
 from pando.sql.messages import CloseSqlRequest, PipelineBody, StoreSqlRequest
 from pando.sql.plan import Plan, make_plan
 from pando.sql.routing import Nature, nature_of
+from pando.sql.rules import Rule
 from pando.sql.runs import Runs
 from pando.sql.store_client import Positions, StoreClient
 from pando.sql.streams import Stream, StreamTable
@@ -73,6 +74,10 @@ class SqlService:
         self._lateness: dict[str, Lateness] = {}
         self._shown_everywhere: dict[str, Bookmark] = {}
 
+    def set_rules(self, rules: Mapping[str, Rule]) -> None:
+        """Have other rules hold from now on."""
+        self._runs.rules = rules
+
     async def answer(self, pipeline: PipelineBody, call: Call) -> Answer:
         """Run a pipeline. Raises HranaProtocolError, StreamExpired, BatonElsewhere and the errors of the node."""
         slots, baton, bookmark = await self._answer(pipeline, call)
@@ -86,7 +91,7 @@ class SqlService:
         what waits for the primary; nothing has happened before that is awaited. Raises HranaProtocolError and the
         errors of the node, and then nothing has happened either.
         """
-        if pipeline.baton is not None or call.freshness is not SESSION:
+        if pipeline.baton is not None or call.freshness is not SESSION or call.database in self._runs.rules:
             return None
         reads = self._pool.ready(call.database)
         if reads is None:

@@ -60,9 +60,10 @@ class Outcome:
 class GroupControl:
     """Transaction control of one command inside the group's transaction (see `runner.TransactionControl`)."""
 
-    def __init__(self, connection: apsw.Connection, feed: ChangeFeed | None = None) -> None:
+    def __init__(self, connection: apsw.Connection, feed: ChangeFeed | None = None, *, read_only: bool = False) -> None:
         self._connection = connection
         self._feed = feed
+        self._read_only = read_only
         self.is_open = False
         self.tables: set[str] = set()
         self.has_written = False
@@ -111,6 +112,8 @@ class GroupControl:
         if info.kind is StatementKind.SOLO:
             raise SoloNeeded
         if not info.is_readonly:
+            if self._read_only:
+                raise only_reads()
             if self._feed is not None:
                 self._feed.before_statement()
             self.has_written = True
@@ -144,8 +147,9 @@ class SoloControl(PlainControl):
     it.
     """
 
-    def __init__(self, connection: apsw.Connection, feed: ChangeFeed | None = None) -> None:
+    def __init__(self, connection: apsw.Connection, feed: ChangeFeed | None = None, *, read_only: bool = False) -> None:
         super().__init__(connection, goes_on_after_loss=True)
+        self._read_only = read_only
         self._own_connection = connection
         self._change_feed = feed
         self._wraps = False
@@ -182,6 +186,8 @@ class SoloControl(PlainControl):
     def before(self, info: StatementInfo) -> None:
         """Open the wrapping transaction where one is needed."""
         self.finish()
+        if self._read_only and not info.is_readonly:
+            raise only_reads()
         self.tables.update(info.tables)
         if self._change_feed is not None and not info.is_readonly:
             self._change_feed.before_statement()
@@ -214,3 +220,8 @@ class SoloControl(PlainControl):
         self._wraps = False
         if self._own_connection.in_transaction:
             self._own_connection.execute("ROLLBACK")
+
+
+def only_reads() -> SqlError:
+    """Make the error for a statement that writes in a run that may not."""
+    return SqlError("SQLite error: attempt to write with rights to read only", code="SQLITE_READONLY")

@@ -93,3 +93,18 @@ def test_an_interactive_transaction_keeps_others_out_until_it_ends(node):
             assert await db.rows("SELECT v FROM t") == [("in",), ("other",)]
 
     run(scenario())
+
+
+def test_a_run_that_may_only_read_writes_nothing(node):
+    async def scenario():
+        async with opened_primary(node) as db:
+            await db.ask(sql("CREATE TABLE t (v)"))
+            position = db.database.position
+            for request in (sql("INSERT INTO t VALUES (1)"), transaction("INSERT INTO t VALUES (1)"), sql("VACUUM")):
+                answer = await db.send(request, read_only=True)
+                failures = getattr(answer.results[0], "errors", answer.results)
+                assert "SQLITE_READONLY" in [getattr(failure, "code", None) for failure in failures]
+            assert (await db.ask(sql("SELECT count(*) FROM t"), read_only=True)).results[0].rows == [(0,)]
+            assert db.database.position == position
+
+    run(scenario())

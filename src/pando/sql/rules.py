@@ -1,0 +1,80 @@
+"""What holds for SQL on some databases besides the caller's token: reads or writes blocked, the system database.
+
+Made from a snapshot of the system database; databases without a rule are not in the dictionary, so that a usual request
+pays a lookup. Not here: where the rules are asked (`pando.sql.runs`), sizes (`pando.store.quotas`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pando.errors import Blocked, Forbidden, UnknownDatabase
+from pando.sql.access import Access
+from pando.sql.calls import Call
+from pando.sql.config import DatabaseConfig
+from pando.types import SYSTEM_DATABASE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockedAccess(Access):
+    """Rights on a database whose writes are blocked."""
+
+    reason: str
+
+    def check_write(self, database: str = "") -> None:
+        """Raise Blocked."""
+        raise blocked(self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemAccess(Access):
+    """An administrator's rights on the system database."""
+
+    def check_write(self, database: str = "") -> None:
+        """Raise Forbidden."""
+        raise Forbidden(
+            f"the database {SYSTEM_DATABASE!r} is Pando's own; `pando databases` and `pando token` write it"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What holds for one database."""
+
+    blocks_reads: bool = False
+    blocks_writes: bool = False
+    reason: str = ""
+    is_system: bool = False
+
+    def applied(self, call: Call) -> Call:
+        """Give the call with the rights that are left of it. Raises UnknownDatabase."""
+        access = call.access
+        if self.is_system:
+            if not access.is_admin:
+                raise UnknownDatabase(f"database {SYSTEM_DATABASE!r} does not exist, or this token is not for it")
+            return replace(call, access=SystemAccess(read_only=True))
+        if self.blocks_writes and access.may_write(call.database):
+            return replace(call, access=BlockedAccess(read_only=True, databases=access.databases, reason=self.reason))
+        return call
+
+
+SYSTEM_RULE: Final = Rule(is_system=True)
+ONLY_SYSTEM: Final[Mapping[str, Rule]] = {SYSTEM_DATABASE: SYSTEM_RULE}
+"""The rules when nothing is configured."""
+
+
+def rules_of(configs: Mapping[str, DatabaseConfig]) -> Mapping[str, Rule]:
+    """Give the rules by database."""
+    found = {
+        name: Rule(blocks_reads=config.block_reads, blocks_writes=config.block_writes, reason=config.block_reason or "")
+        for name, config in configs.items()
+        if config.block_reads or config.block_writes
+    }
+    return {**found, **ONLY_SYSTEM}
+
+
+def blocked(reason: str) -> Blocked:
+    """Make the error for what is blocked, in sqld's words."""
+    return Blocked(f"Operation was blocked: {reason}" if reason else "Operation was blocked by the administrator")
