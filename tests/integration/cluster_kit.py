@@ -1,11 +1,13 @@
 """What the cluster tests stand on: a local cluster that can be asked how it is, SQL at any address, a writer."""
 
+import fcntl
 import http.client
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -18,28 +20,48 @@ NODES = 3
 READY_S = 60.0
 HEAL_S = 5.0
 """How long a cluster may take after the death of one process (the issue's figure)."""
+PORTS_AT_ONCE = 8
+_claims = []
+"""Locked files, one for each block of ports that this process has taken."""
 
 
 def free_base_port(count):
     """A port with `count` free ones after it, below those that systems give to outgoing connections.
 
-    Workers of one run have ranges of their own: nodes share ports (SO_REUSEPORT), so two that looked at the same moment
-    would both listen there.
+    Nodes share ports (SO_REUSEPORT), so two tests that looked at the same moment would both listen there: whoever takes
+    ports keeps a file locked until its process ends, and all workers and runs of the machine look there first.
     """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
-    lowest = 11_000 + worker * 5_000
-    for base in range(lowest + os.getpid() % 500 * 8, lowest + 5_000 - count, count + 1):
-        taken = [socket.socket() for _ in range(count + 1)]
-        try:
-            for number, probe in enumerate(taken):
-                probe.bind(("127.0.0.1", base + number))
-        except OSError:
-            continue
-        finally:
-            for probe in taken:
-                probe.close()
-        return base
+    blocks = range(11_000, 31_000, PORTS_AT_ONCE)
+    assert count < PORTS_AT_ONCE
+    for number in range(len(blocks)):
+        base = blocks[(os.getpid() * 7 + number) % len(blocks)]
+        if _is_claimed(base) and _are_free(range(base, base + count + 1)):
+            return base
     raise AssertionError("no free ports")
+
+
+def _is_claimed(base):
+    """Locks the file of a block of ports for as long as this process lives; False when somebody has it."""
+    folder = Path(tempfile.gettempdir()) / f"pando-test-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    claim = (folder / str(base)).open("w")
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    return True
+
+
+def _are_free(ports):
+    for port in ports:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
 
 
 def wait_until(condition, seconds, what, meanwhile=lambda: None):
