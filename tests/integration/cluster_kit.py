@@ -21,8 +21,6 @@ READY_S = 60.0
 HEAL_S = 5.0
 """How long a cluster may take after the death of one process (the issue's figure)."""
 PORTS_AT_ONCE = 8
-_claims = []
-"""Locked files, one for each block of ports that this process has taken."""
 
 
 def free_base_port(count):
@@ -44,13 +42,12 @@ def _is_claimed(base):
     """Locks the file of a block of ports for as long as this process lives; False when somebody has it."""
     folder = Path(tempfile.gettempdir()) / f"pando-test-ports-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    claim = (folder / str(base)).open("w")
+    claim = os.open(folder / str(base), os.O_CREAT | os.O_RDWR)  # never closed: it ends with the process
     try:
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        claim.close()
+        os.close(claim)
         return False
-    _claims.append(claim)
     return True
 
 
