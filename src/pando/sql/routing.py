@@ -61,6 +61,11 @@ def surely_writes(requests: Iterable[Request]) -> bool:
     return any(first_keyword(sql) not in _MAYBE_READING_WORDS for sql in _texts(requests))
 
 
+def may_set(requests: Iterable[Request]) -> bool:
+    """Tell whether requests may change settings of their connection: whether a text has the word PRAGMA."""
+    return any("pragma" in sql.lower() for sql in _texts(requests))
+
+
 def ends_transaction(request: Request) -> bool:
     """Tell from the first words whether a request ends a transaction, should one be open; of a script, those count."""
     return any(_is_end(words(sql, 3)) for sql in _texts((request,)))

@@ -30,9 +30,10 @@ from pando.sql.local_reads import LocalReads, only_text
 from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan
 from pando.sql.readers import DatabaseReads, Held, ReadPool
-from pando.sql.routing import Nature, nature_of, surely_writes
+from pando.sql.routing import Nature, may_set, nature_of, surely_writes
 from pando.sql.rules import ONLY_SYSTEM, Rule, blocked
 from pando.sql.store_client import Positions, StoreClient
+from pando.sql.stream_settings import settings_after, with_settings
 from pando.sql.streams import Stream, StreamTable
 from pando.sql.visibility import Visibility
 from pando.store.requests import Result
@@ -115,6 +116,8 @@ class Runs:
             return await self.forward(plan, call, is_read=False)
         if stream is not None and stream.held is not None:
             return await self._continue_reading(plan, call, stream, stream.held)
+        if stream is not None and stream.settings:
+            return await self._forward_set(plan, call)
         reads = self.pool.ready(call.database)
         if reads is None:
             try:
@@ -133,6 +136,8 @@ class Runs:
         if nature is Nature.READS and is_fresh:
             return await self._read(plan, call, reads)
         if nature is Nature.WRITES:
+            if not plan.closes and may_set(plan.requests):
+                return await self._forward_set(plan, call)
             return await self.forward(plan, call, is_read=False)
         if not is_fresh:
             return await self._forward_stale(plan, call, nature)
@@ -249,6 +254,19 @@ class Runs:
             elif not is_read:
                 await self._until_visible(call, (ran.epoch, ran.txid))
         return ran.results, Bookmark(database=call.database, epoch=Epoch(ran.epoch), txid=TXID(ran.txid))
+
+    async def _forward_set(self, plan: Plan, call: Call) -> Done:
+        """As `forward`, for a stream that has changed settings of its connection, or may do so now."""
+        settings = {} if plan.stream is None else plan.stream.settings
+        whole = Plan(plan.stream, with_settings(plan.requests, settings), closes=plan.closes, min_txid=plan.min_txid)
+        try:
+            results, bookmark = await self.forward(whole, call, is_read=False)
+        finally:
+            plan.stream = whole.stream
+        own, settings = settings_after(results, settings, is_open=plan.stream is not None and plan.stream.is_open)
+        if plan.stream is not None:
+            plan.stream.settings = settings
+        return own, bookmark
 
     async def _until_visible(self, call: Call, place: tuple[int, int]) -> None:
         """Wait a moment until this node shows what was written through it; never fails, the write is done."""

@@ -1,8 +1,8 @@
 """The open streams of one web process: what Hrana lets a client leave behind between two requests.
 
-That is a transaction, open on the primary's writer under a session number or here on a read-only connection, and
-stored SQL texts. A stream with nothing to remember is not kept: its client gets no baton, which clients take well,
-and starts anew. Time is passed in. Not here: running anything (see `pando.sql.service`).
+That is a transaction, open on the primary's writer under a session number or here on a read-only connection, stored SQL
+texts, and settings of its connection. A stream with nothing to remember is not kept: its client gets no baton, which
+clients take well, and starts anew. Time is passed in. Not here: running anything (see `pando.sql.service`).
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Stream:
     """A connection of this process that holds a read transaction for the stream."""
     last_used: float = 0.0
     texts: StoredTexts = field(default_factory=StoredTexts)
+    settings: dict[str, int] = field(default_factory=dict)
+    """What PRAGMAs of its client have set otherwise than usual."""
     is_attached: bool = False
     """It lives with a connection (WebSocket) and not with batons: it is in no table."""
     is_gone: bool = False
@@ -54,7 +56,7 @@ class Stream:
     @property
     def has_something(self) -> bool:
         """Tell whether the next request of this client needs anything from here."""
-        return self.has_transaction or bool(self.texts)
+        return self.has_transaction or bool(self.texts) or bool(self.settings)
 
     @property
     def has_transaction(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from pando.store.requests import Value
 
@@ -70,8 +71,14 @@ _READ_WITHOUT_ARGUMENT = _names(
 
 _WRITE_WITH_ARGUMENT = frozenset({"user_version", "application_id"})
 
-_SCOPED = _names("foreign_keys legacy_alter_table ignore_check_constraints recursive_triggers defer_foreign_keys")
-"""Connection settings that one Run may change."""
+SETTINGS: Final = (
+    "foreign_keys",
+    "defer_foreign_keys",
+    "ignore_check_constraints",
+    "legacy_alter_table",
+    "recursive_triggers",
+)
+"""Settings of a connection that a client may change: for one Run, and kept for its stream."""
 
 _IGNORED_WITH_ARGUMENT = _names(
     "synchronous cache_size temp_store cache_spill automatic_index analysis_limit threads read_uncommitted "
@@ -132,7 +139,7 @@ def rule_of(name: str, value: str | None) -> PragmaRule:
         return PragmaRule(Treat.WRITE)
     if name == "optimize":
         return PragmaRule(Treat.WRITE, changes_schema=True)
-    if name in _SCOPED:
+    if name in SETTINGS:
         return PragmaRule(Treat.SCOPED)
     if name == "auto_vacuum":
         return PragmaRule(Treat.SOLO)
