@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 import re
+from base64 import b64decode
+from binascii import Error as Base64Error
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pando.errors import InvalidDatabaseName
+from pando.errors import InvalidDatabaseName, InvalidRequest
+from pando.public_keys import parse_public_keys
 from pando.types import parse_database_name
 
 _BYTE_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
@@ -135,6 +138,33 @@ def _names(text: str) -> tuple[str, ...]:
         raise BadValue from None
 
 
+def _public_keys(text: str) -> tuple[bytes, ...]:
+    try:
+        return parse_public_keys(text)
+    except InvalidRequest:
+        raise BadValue from None
+
+
+def _basic(text: str) -> str:
+    """Read `basic:` and base64, as sqld takes it; gives name and password with a colon between."""
+    scheme, _, encoded = text.strip().partition(":")
+    encoded = encoded.rstrip("=")
+    try:
+        credentials = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
+    except (Base64Error, ValueError):
+        raise BadValue from None
+    if scheme.lower() != "basic" or ":" not in credentials:
+        raise BadValue
+    return credentials
+
+
+def _freshness(text: str) -> str:
+    lowered = text.strip().lower()
+    if not re.fullmatch(r"eventual|session|strong|bounded=[0-9]{1,9}", lowered):
+        raise BadValue
+    return lowered
+
+
 def _joined(values: tuple[str, ...]) -> str:
     return ",".join(values)
 
@@ -146,6 +176,11 @@ ADDRESS = Kind("address", "HOST:PORT, [V6]:PORT or :PORT", parse_address, show_a
 URL = Kind("URL", "http://HOST[:PORT] or https://HOST[:PORT] without a path (libsql:// means http://)", _url)
 NAMES = Kind("names", "database names with commas between them", _names, _joined)
 BOOL = Kind("switch", "true or false (also 1/0, yes/no, on/off)", _bool, lambda value: str(value).lower())
+PUBLIC_KEYS = Kind(
+    "keys", "Ed25519 public keys: PEM, or their 32 bytes in URL-safe base64; several one after the other", _public_keys
+)
+BASIC = Kind("credentials", "`basic:` and the base64 of NAME:PASSWORD", _basic)
+FRESHNESS = Kind("freshness", "eventual, session, bounded=MILLISECONDS or strong", _freshness)
 SYNC = Kind(
     "interval",
     "`push` (at once), 0 (only when told to by `pando sync`), or seconds up to 86400",

@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from pando import limits
-from pando.errors import InvalidSetting
+from pando.errors import InvalidRequest, InvalidSetting
+from pando.public_keys import KEYS_TEXT_MAX, parse_public_keys
 from pando.setting_kinds import (
     ADDRESS,
+    BASIC,
     BOOL,
+    FRESHNESS,
     NAMES,
     NODE_NAME,
     PATH,
+    PUBLIC_KEYS,
     PUSH,
     SYNC,
     TEXT,
@@ -135,6 +139,53 @@ class Settings:
             choice({"token": "token", "open": "open"}),
             "Whether SQL over HTTP needs a token. `open` lets everybody in who reaches the port: for development only.",
             flag="--sql-auth",
+        ),
+    )
+    sql_http_auth: str = field(
+        default="",
+        repr=False,
+        metadata=_row(
+            BASIC,
+            "Name and password that open SQL by HTTP basic authentication, besides tokens. They open no cluster route.",
+            aliases=("SQLD_HTTP_AUTH",),
+            is_secret=True,
+            default_text="none",
+        ),
+    )
+    sql_jwt_key: tuple[bytes, ...] = field(
+        default=(),
+        metadata=_row(
+            PUBLIC_KEYS,
+            "Public keys whose tokens (JWT, EdDSA) open SQL, besides the cluster's own. They open no cluster route.",
+            aliases=("SQLD_AUTH_JWT_KEY",),
+            is_secret=True,  # who puts in the private key by mistake must not find it in a log
+            default_text="none",
+        ),
+    )
+    sql_jwt_key_file: Path | None = field(
+        default=None,
+        metadata=_row(
+            PATH,
+            "File with such keys; they are tried one after the other.",
+            aliases=("SQLD_AUTH_JWT_KEY_FILE",),
+            default_text="none",
+        ),
+    )
+    sql_token_tag: str = field(
+        default="",
+        metadata=_row(
+            TEXT,
+            "Tag that stands for all databases of this cluster in the scopes of a token (claim `p`).",
+            aliases=("LIBSQL_GID",),
+            default_text="none",
+        ),
+    )
+    sql_freshness: str = field(
+        default="session",
+        metadata=_row(
+            FRESHNESS,
+            "How fresh reads by SQL are that do not say it (`Pando-Freshness`). A database can be given another.",
+            flag="--sql-freshness",
         ),
     )
     web: int = field(
@@ -395,7 +446,19 @@ def _complete(values: dict[str, Any]) -> Settings:
         raise InvalidSetting("a replica needs the address of its primary: set `primary` (--primary, MASTER_URL)")
     if role is Role.PRIMARY:
         values["primary"] = ""  # compose files leave the address in when they change the role
+    if values.get("sql_jwt_key_file") is not None:
+        values["sql_jwt_key"] = (*values.get("sql_jwt_key", ()), *_keys_of_file(values["sql_jwt_key_file"]))
     return Settings(**{**values, "role": role})
+
+
+def _keys_of_file(path: Path) -> tuple[bytes, ...]:
+    try:
+        with path.open("rb") as file:
+            return parse_public_keys(file.read(KEYS_TEXT_MAX + 1).decode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"sql_jwt_key_file: {path} cannot be read: {error}") from None
+    except InvalidRequest as error:
+        raise InvalidSetting(f"sql_jwt_key_file: {path}: {error.message}") from None
 
 
 def settings_page() -> str:

@@ -157,7 +157,7 @@ def served(cluster):
 
 def test_a_wrong_token_is_refused(cluster, address):
     answer = Sql("no.such.token").run(address, "SELECT 1")
-    assert (answer.status, answer.json["code"], answer.json["retryable"]) == (401, "AUTH_INVALID", False)
+    assert (answer.status, answer.json["code"], answer.json["retryable"]) == (401, "AUTH_JWT_INVALID", False)
     assert served(cluster)
 
 

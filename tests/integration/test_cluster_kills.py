@@ -178,8 +178,8 @@ def test_without_a_primary_writes_fail_at_once_and_reads_go_on(cluster, token, t
 def test_bad_requests_get_clear_errors(cluster, token):
     url = cluster.front_url
     for used, sql, status, code in (
-        ("wrong", "SELECT 1", 401, "AUTH_INVALID"),
-        (make_token("another secret"), "SELECT 1", 401, "AUTH_INVALID"),
+        ("wrong", "SELECT 1", 401, "AUTH_JWT_INVALID"),
+        (make_token("another secret"), "SELECT 1", 401, "AUTH_JWT_INVALID"),
     ):
         with Client(url, token=used) as client, pytest.raises(PandoError) as caught:
             client.execute(sql)

@@ -35,7 +35,7 @@ from pando.log import EventLog
 from pando.node.runtime import Runtime
 from pando.node.secret import BATON_LABEL, CLIENT_LABEL, FILE_LABEL, STREAM_LABEL, derive_key
 from pando.node.store_client import NodeStoreClient, StoreClientOptions
-from pando.node.tokens import Authenticator
+from pando.node.tokens import Authenticator, database_keys
 from pando.records.auth.passwords import PasswordWorker
 from pando.records.desk import Desk
 from pando.records.files.cabinet import Cabinet
@@ -51,10 +51,10 @@ from pando.records.realtime.pump import Commits
 from pando.records.sqlite_engine import SqliteEngine
 from pando.sql.batons import BatonCodec
 from pando.sql.notices import Notices
-from pando.sql.rules import rules_of
+from pando.sql.rules import rules_of, usual_rule
 from pando.sql.service import SqlService
 from pando.sql.streams import StreamTable
-from pando.sql.system import SystemDatabase
+from pando.sql.system import Snapshot, SystemDatabase
 from pando.store.positions import PositionTable
 from pando.types import DEFAULT_DATABASE
 
@@ -106,7 +106,8 @@ class OpenSite:
         )
         wake = lambda _: commits.wake()  # noqa: E731 - the same one for both
         self.system = SystemDatabase(self.service, store, notices, site.log)
-        self.system.subscribe(lambda snapshot: self.service.set_rules(rules_of(snapshot.configs)))
+        self._usual_rule = usual_rule(settings.sql_freshness)
+        self.system.subscribe(self._configured)
         self.realtime = self._streams(commits)
         self.changes = ChangesRoutes(self.desk, commits)
         replica = replica_routes(store, settings.replica_writes)
@@ -114,6 +115,13 @@ class OpenSite:
         self.router = Router(routes, writes=WRITES | CHANGES_WRITES)
         self.forward = PrimaryForwarder(store, self.service)
         self.records = self._records(settings.replica_writes)
+
+    def _configured(self, snapshot: Snapshot) -> None:
+        """Have what is configured for databases, and revoked, hold in this process."""
+        self.service.set_rules(rules_of(snapshot.configs, self._usual_rule), self._usual_rule)
+        auth = self._site.auth
+        auth.revoke(snapshot.revoked)
+        auth.use_database_keys(database_keys({name: c.jwt_key for name, c in snapshot.configs.items() if c.jwt_key}))
 
     def _records(self, replica_writes: str) -> RecordsApp:
         log = self._site.log
@@ -191,7 +199,14 @@ class Site:
         self.index = index
         self.log = log
         self.on_ended = on_ended
-        self.auth = Authenticator(runtime.secret, is_open=runtime.settings.sql_auth == "open")
+        settings = runtime.settings
+        self.auth = Authenticator(
+            runtime.secret,
+            is_open=settings.sql_auth == "open",
+            basic=settings.sql_http_auth,
+            keys=settings.sql_jwt_key,
+            tag=settings.sql_token_tag,
+        )
         self.open: OpenSite | None = None
         self.store = NodeStoreClient(
             StoreClientOptions(

@@ -19,7 +19,6 @@ PRELOADED: Final = (
     "asyncio",
     "uvloop",
     "msgspec",
-    "jwt",
     "uvicorn",
     "uvicorn.protocols.http.httptools_impl",
     "uvicorn.lifespan.off",

@@ -36,6 +36,9 @@ class Freshness:
 
 
 SESSION: Final = Freshness(Level.SESSION)
+"""What holds when nothing is said and nothing is configured. A request that says `session` has another, equal object:
+then no configuration changes it.
+"""
 
 _BOUNDED = re.compile(r"bounded=([0-9]{1,9})")
 

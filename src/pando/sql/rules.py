@@ -6,14 +6,16 @@ pays a lookup. Not here: where the rules are asked (`pando.sql.runs`), sizes (`p
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pando.errors import Blocked, Forbidden, UnknownDatabase
+from pando.errors import Blocked, Forbidden, InvalidRequest, UnknownDatabase
 from pando.sql.access import Access
 from pando.sql.calls import Call
 from pando.sql.config import DatabaseConfig
+from pando.sql.freshness import SESSION, Freshness, parse_freshness
 from pando.types import SYSTEM_DATABASE
 
 
@@ -47,10 +49,14 @@ class Rule:
     blocks_writes: bool = False
     reason: str = ""
     is_system: bool = False
+    freshness: Freshness | None = None
+    """For calls that say none."""
 
     def applied(self, call: Call) -> Call:
-        """Give the call with the rights that are left of it. Raises UnknownDatabase."""
+        """Give the call with the rights that are left of it, and its freshness. Raises UnknownDatabase."""
         access = call.access
+        if self.freshness is not None and call.freshness is SESSION:
+            call = replace(call, freshness=self.freshness)
         if self.is_system:
             if not access.is_admin:
                 raise UnknownDatabase(f"database {SYSTEM_DATABASE!r} does not exist, or this token is not for it")
@@ -65,14 +71,33 @@ ONLY_SYSTEM: Final[Mapping[str, Rule]] = {SYSTEM_DATABASE: SYSTEM_RULE}
 """The rules when nothing is configured."""
 
 
-def rules_of(configs: Mapping[str, DatabaseConfig]) -> Mapping[str, Rule]:
-    """Give the rules by database."""
-    found = {
-        name: Rule(blocks_reads=config.block_reads, blocks_writes=config.block_writes, reason=config.block_reason or "")
-        for name, config in configs.items()
-        if config.block_reads or config.block_writes
-    }
-    return {**found, **ONLY_SYSTEM}
+def rules_of(configs: Mapping[str, DatabaseConfig], usual: Rule | None = None) -> Mapping[str, Rule]:
+    """Give the rules by database; what a configuration leaves open is as `usual`."""
+    found = {name: _rule(config, usual) for name, config in configs.items()}
+    return {**{name: rule for name, rule in found.items() if rule is not None}, **ONLY_SYSTEM}
+
+
+def usual_rule(freshness: str) -> Rule | None:
+    """Give what holds for databases without a rule, from the node's setting; None: nothing. Raises InvalidRequest."""
+    parsed = parse_freshness(freshness)
+    return None if parsed == SESSION else Rule(freshness=parsed)
+
+
+def _rule(config: DatabaseConfig, usual: Rule | None) -> Rule | None:
+    freshness = None if usual is None else usual.freshness
+    if config.freshness:
+        with contextlib.suppress(InvalidRequest):  # of a newer version: then the usual one holds
+            freshness = parse_freshness(config.freshness)
+    if freshness == SESSION:
+        freshness = None
+    if not config.block_reads and not config.block_writes and freshness is None and usual is None:
+        return None
+    return Rule(
+        blocks_reads=config.block_reads,
+        blocks_writes=config.block_writes,
+        reason=config.block_reason or "",
+        freshness=freshness,
+    )
 
 
 def blocked(reason: str) -> Blocked:

@@ -71,6 +71,8 @@ class Runs:
         """Streams that hold a read transaction here."""
         self.rules: Mapping[str, Rule] = ONLY_SYSTEM
         """What holds for some databases; replaced as a whole."""
+        self.usual_rule: Rule | None = None
+        """What holds for the others."""
         self._visibility = Visibility(store, clock)
         self._last_bookmark: Bookmark | None = None
 
@@ -89,7 +91,7 @@ class Runs:
 
     async def run(self, plan: Plan, call: Call) -> Done:
         """Run a plan's requests in order. Raises PandoError; failures of statements are results."""
-        rule = self.rules.get(call.database)
+        rule = self.rules.get(call.database, self.usual_rule)
         if rule is None:
             return await self._run(plan, call)
         try:

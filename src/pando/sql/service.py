@@ -74,9 +74,9 @@ class SqlService:
         self._lateness: dict[str, Lateness] = {}
         self._shown_everywhere: dict[str, Bookmark] = {}
 
-    def set_rules(self, rules: Mapping[str, Rule]) -> None:
-        """Have other rules hold from now on."""
-        self._runs.rules = rules
+    def set_rules(self, rules: Mapping[str, Rule], usual: Rule | None = None) -> None:
+        """Have other rules hold from now on; `usual` for databases without one."""
+        self._runs.rules, self._runs.usual_rule = rules, usual
 
     async def answer(self, pipeline: PipelineBody, call: Call) -> Answer:
         """Run a pipeline. Raises HranaProtocolError, StreamExpired, BatonElsewhere and the errors of the node."""
@@ -91,7 +91,9 @@ class SqlService:
         what waits for the primary; nothing has happened before that is awaited. Raises HranaProtocolError and the
         errors of the node, and then nothing has happened either.
         """
-        if pipeline.baton is not None or call.freshness is not SESSION or call.database in self._runs.rules:
+        if pipeline.baton is not None or call.freshness is not SESSION:
+            return None
+        if self._runs.rules.get(call.database, self._runs.usual_rule) is not None:
             return None
         reads = self._pool.ready(call.database)
         if reads is None:

@@ -178,6 +178,7 @@ class WsSession:
         """Give what the connection may do; a token is looked at for each request, since it may expire."""
         access = self._authenticate(self._headers)
         if access is not self._call.access:
+            access.check_database(self._call.database)  # a database may have been given a key of its own
             self._call = replace(self._call, access=access)
         return self._call
 

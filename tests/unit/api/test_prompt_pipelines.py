@@ -270,7 +270,7 @@ def test_remembered_headers_do_not_outlive_their_token(tmp_path: Path, is_open: 
         if is_open:  # whoever has no token that holds has what everybody has
             assert doors.ask(sql("delete from t"), CLOSE, authorization=brief).status == 200
         else:
-            assert (doors.how, reply.json["code"]) == (DECLINED, "AUTH_EXPIRED")
+            assert (doors.how, reply.json["code"]) == (DECLINED, "AUTH_JWT_EXPIRED")
         assert doors.ask(READ, authorization=lasting).status == 200
         assert doors.how == NOW
         assert doors.ask(READ).status == (200 if is_open else 401)
