@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from pando.api import pipeline
 from pando.api.app import OWN_ROUTES
 from pando.api.cluster import cluster_routes
+from pando.api.token_routes import token_routes
 from pando.api.websocket import namespace_of
 
 TEXT = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
@@ -20,7 +21,8 @@ def served():
         for path, methods in cluster_routes(SimpleNamespace(store=None, auth=None)).items()
         for method in methods
     }
-    found |= {(method, path) for path, methods in OWN_ROUTES.items() for method in methods}
+    tokens = token_routes(lambda: None, None, "", None)
+    found |= {(method, path) for path, methods in {**OWN_ROUTES, **tokens}.items() for method in methods}
     found |= {("POST", path) for path in pipeline._PIPELINE_PATHS | pipeline._STATELESS_PATHS}
     found |= {("GET", path) for path in pipeline._PROBE_PATHS}
     found |= {("GET", path) for path in ("/", "/dev/NAME") if namespace_of(path) in (None, "NAME")}

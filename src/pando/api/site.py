@@ -27,10 +27,11 @@ from pando.api.records_replica import ReadOnlyReplica, replica_routes
 from pando.api.records_table import ROUTES, WRITES
 from pando.api.sql_routes import sql_routes
 from pando.api.stream_forwarder import StreamForwarder
+from pando.api.token_routes import token_routes
 from pando.api.transfers import Transfers
 from pando.api.websocket import WebSocketHandler
 from pando.clock import SystemClock, random_bytes, system_random
-from pando.errors import InternalError, PandoError
+from pando.errors import InternalError, NotReady, PandoError
 from pando.log import EventLog
 from pando.node.runtime import Runtime
 from pando.node.secret import BATON_LABEL, CLIENT_LABEL, FILE_LABEL, STREAM_LABEL, derive_key
@@ -226,7 +227,8 @@ class Site:
             connections=connections,
             is_open=lambda: self.open is not None,
         )
-        self.app = App(cluster_routes(services), log, lambda: self.store.reason)
+        tokens = token_routes(self._system, self.auth, runtime.secret, SystemClock())
+        self.app = App({**cluster_routes(services), **tokens}, log, lambda: self.store.reason)
         self._keeps_house = keeps_house
         self._on_open = on_open
         self._opened = asyncio.Event()
@@ -262,6 +264,11 @@ class Site:
         """End what never ends by itself; requests have a while longer."""
         if self.open is not None:
             self.open.stop()
+
+    def _system(self) -> SystemDatabase:
+        if self.open is None:
+            raise NotReady(f"the node cannot serve yet: {self.store.reason}")
+        return self.open.system
 
     async def until_open(self) -> OpenSite:
         """Wait until the store has said who the node is."""
