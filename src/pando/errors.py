@@ -103,11 +103,25 @@ class NotFound(CallerError):
     status = 404
 
 
+class LocalCopyRefused(CallerError):
+    """A client's local file cannot be brought up to date from this cluster."""
+
+    code = "LOCAL_COPY_REFUSED"
+    status = 410
+
+
 class DatabaseExists(CallerError):
     """A database of that name is there already."""
 
     code = "DATABASE_EXISTS"
     status = 409
+
+
+class RevisionGone(CallerError):
+    """A client asks for pages of a state that is not kept any more; it pulls again, or begins with a new file."""
+
+    code = "REVISION_GONE"
+    status = 410
 
 
 class StreamExpired(CallerError):

@@ -123,8 +123,10 @@ class Download:
 
 
 @contextlib.asynccontextmanager
-async def download(target: str, path: str, headers: Headers, *, pause_s: float) -> AsyncIterator[Download]:
-    """GET what may be too large to hold. Raises PrimaryUnavailable, also while the body comes."""
+async def download(
+    target: str, path: str, headers: Headers, *, pause_s: float, method: str = "GET", body: bytes = b""
+) -> AsyncIterator[Download]:
+    """Ask for what may be too large to hold. Raises PrimaryUnavailable, also while the body comes."""
     reader, writer = await _connect(target)
     answer = Answer()
     parser = httptools.HttpResponseParser(answer)
@@ -140,7 +142,7 @@ async def download(target: str, path: str, headers: Headers, *, pause_s: float) 
             raise PrimaryUnavailable(f"{target} broke off ({error or 'no answer in time'})") from error
 
     try:
-        await _send(writer, _head(target, "GET", path, headers, b""), b"")
+        await _send(writer, _head(target, method, path, headers, body), body)
         while not answer.has_headers:
             await more()
         yield Download(parser.get_status_code(), passed_headers(answer.headers), answer, more)
