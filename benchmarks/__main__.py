@@ -1,6 +1,6 @@
 """All benchmarks: `make bench`. Writes benchmarks/results.json, and the figures into docs/performance.md.
 
-python -m benchmarks [--quick] [write_path visibility snapshots sql_http records realtime]
+python -m benchmarks [--quick] [write_path visibility snapshots sql_http sql_websocket records realtime]
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import realtime, records, snapshots, sql_http, visibility, write_path
+from benchmarks import realtime, records, snapshots, sql_http, sql_websocket, visibility, write_path
 from benchmarks.common import bench
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -19,6 +19,7 @@ PARTS: dict[str, Any] = {
     "visibility": lambda table, quick: visibility.run(table, 2 if quick else 5, 5_000 if quick else 100_000),
     "snapshots": lambda table, quick: snapshots.run(table, (64 if quick else 1024) << 20, 20 if quick else 200),
     "sql_http": lambda table, quick: sql_http.run(table, 1 if quick else 4),
+    "sql_websocket": lambda table, quick: sql_websocket.run(table, 1 if quick else 3),
     "records": lambda table, quick: records.run(table, 1 if quick else 4),
     "realtime": lambda table, quick: realtime.run(table, realtime.QUICK if quick else realtime.FULL),
 }

@@ -14,7 +14,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def load(write: str, read: str | None, secret: str, seconds: float) -> dict[str,
     """Run the load client; gives its groups."""
     with tempfile.NamedTemporaryFile(suffix=".json") as out:
         command = [sys.executable, str(LOAD), "--write", write, "--seconds", str(seconds), "--json", out.name]
+        command += ["--connections", "1,8,32,128"]
         command += ["--read", read] if read else []
         command += ["--token", secret] if secret else []
         subprocess.run(command, check=True)
@@ -47,26 +49,56 @@ def sqld_program() -> Path | None:
 
 def against_sqld(seconds: float) -> dict[str, Any]:
     """Load a real sqld primary with one replica."""
+    with sqld_pair() as pair:
+        return {} if pair is None else load(*pair, "", seconds)
+
+
+@contextmanager
+def sqld_pair() -> Iterator[tuple[str, str] | None]:
+    """Run a real sqld with one replica; gives their addresses, None where there is none."""
     program = sqld_program()
     if program is None:
-        return {}
+        yield None
+        return
     program.chmod(0o755)
     folder = Path(tempfile.mkdtemp(prefix="sqld-bench-"))
     http, grpc, other = FIRST_PORT + 50, FIRST_PORT + 51, FIRST_PORT + 52
     common = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    primary = subprocess.Popen(
-        [str(program), "--db-path", str(folder / "p"), "--http-listen-addr", f"127.0.0.1:{http}",
-         "--grpc-listen-addr", f"127.0.0.1:{grpc}"], **common)  # fmt: skip
-    _wait(f"http://127.0.0.1:{http}/health")
-    replica = subprocess.Popen(
-        [str(program), "--db-path", str(folder / "r"), "--http-listen-addr", f"127.0.0.1:{other}",
-         "--primary-grpc-url", f"http://127.0.0.1:{grpc}"], **common)  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [
+                str(program),
+                "--db-path",
+                str(folder / "p"),
+                "--http-listen-addr",
+                f"127.0.0.1:{http}",
+                "--grpc-listen-addr",
+                f"127.0.0.1:{grpc}",
+            ],
+            **common,
+        )
+    ]
     try:
+        _wait(f"http://127.0.0.1:{http}/health")
+        processes.append(
+            subprocess.Popen(
+                [
+                    str(program),
+                    "--db-path",
+                    str(folder / "r"),
+                    "--http-listen-addr",
+                    f"127.0.0.1:{other}",
+                    "--primary-grpc-url",
+                    f"http://127.0.0.1:{grpc}",
+                ],
+                **common,
+            )
+        )
         _wait(f"http://127.0.0.1:{other}/health")
         time.sleep(1)
-        return load(f"http://127.0.0.1:{http}", f"http://127.0.0.1:{other}", "", seconds)
+        yield f"http://127.0.0.1:{http}", f"http://127.0.0.1:{other}"
     finally:
-        for process in (replica, primary):
+        for process in reversed(processes):
             process.kill()
             process.wait()
         shutil.rmtree(folder, ignore_errors=True)
