@@ -25,6 +25,7 @@ LISTED_MAX: Final = 10_000
 EXPIRED_KEPT_MS: Final = 30 * 86_400_000
 LIFE_S_MAX: Final = 100 * 366 * 86_400
 ID_CHARS_MAX: Final = 200
+LIST_FULL: Final = "TOKENS_TOO_MANY"
 UNLISTED: Final = "unlisted"
 """Rights of a token that was revoked without having been listed."""
 
@@ -119,7 +120,9 @@ class _Routes:
         table = self._table()
         ((count,),) = await table.rows("SELECT count(*) FROM tokens") or [(0,)]
         if isinstance(count, int) and count >= self._listed_max:
-            raise InvalidRequest(f"{count} tokens are listed, which is the limit; give tokens an end, so that they go")
+            raise InvalidRequest(
+                f"{count} tokens are listed, which is the limit; give tokens an end, so that they go", code=LIST_FULL
+            )
         made = issue_token(
             self._secret,
             name=wanted.name,

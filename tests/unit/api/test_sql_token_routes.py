@@ -169,7 +169,7 @@ def test_the_list_is_bounded_and_what_has_expired_makes_room():
     for name in ("d", "e"):
         assert site("POST", "/cluster/tokens", {"name": name}).status == 201
     answer = site("POST", "/cluster/tokens", {})
-    assert (answer.status, len(site.listed())) == (400, 3)
+    assert (answer.status, answer.json()["code"], len(site.listed())) == (400, "TOKENS_TOO_MANY", 3)
 
 
 def test_a_node_that_is_not_ready_says_so(site):

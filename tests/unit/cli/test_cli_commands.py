@@ -240,7 +240,7 @@ def test_what_is_no_duration(text):
 
 
 def test_token_needs_a_secret(pando):
-    done = pando("token")
+    done = pando("token", "--offline")
     assert done.exit_code == 2
     assert "there is no secret" in done.stderr
 
