@@ -32,6 +32,7 @@ from pando.sql.plan import Plan
 from pando.sql.readers import DatabaseReads, Held, ReadPool
 from pando.sql.routing import Nature, may_set, nature_of, surely_writes
 from pando.sql.rules import ONLY_SYSTEM, Rule, blocked
+from pando.sql.statistics import Statistics
 from pando.sql.store_client import Positions, StoreClient
 from pando.sql.stream_settings import settings_after, with_settings
 from pando.sql.streams import Stream, StreamTable
@@ -73,6 +74,7 @@ class Runs:
         """What holds for some databases; replaced as a whole."""
         self.usual_rule: Rule | None = None
         """What holds for the others."""
+        self.statistics = Statistics()
         self._visibility = Visibility(store, clock)
         self._last_bookmark: Bookmark | None = None
 
@@ -93,12 +95,16 @@ class Runs:
         """Run a plan's requests in order. Raises PandoError; failures of statements are results."""
         rule = self.rules.get(call.database, self.usual_rule)
         if rule is None:
-            return await self._run(plan, call)
+            done = await self._run(plan, call)
+            self.statistics.note(call.database, plan.requests, done[0])
+            return done
         try:
             call = rule.applied(call)
             if rule.blocks_reads:
                 await self._check_reads(plan, call, rule)
-            return await self._run(plan, call)
+            done = await self._run(plan, call)
+            self.statistics.note(call.database, plan.requests, done[0])
+            return done
         except Blocked as error:
             if plan.stream is not None and rule.blocks_writes:
                 self.release(plan.stream)
@@ -240,6 +246,8 @@ class Runs:
         """Send all requests as one Run. Raises PandoError; what a transaction's end does to it becomes results."""
         if not is_read:
             call.access.check_write(call.database)
+            if not self._store.is_primary:
+                self.statistics.note_forwarded(call.database)
         stream = self._session_of(plan, call, is_read=is_read)
         session = 0 if stream is None else stream.session
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, Final
 
 from pando import limits
@@ -71,6 +72,7 @@ class SqlService:
         self._attached = AttachedStreams(self._runs, streams, clock)
         self.attach, self.detach = self._attached.attach, self._attached.detach
         self.run_attached, self.run_attached_at = self._attached.run, self._attached.run_at
+        self.statistics = self._runs.statistics
         self._lateness: dict[str, Lateness] = {}
         self._shown_everywhere: dict[str, Bookmark] = {}
 
@@ -116,10 +118,13 @@ class SqlService:
         results = self._local.at_once(reads.inline, requests)
         if results is None:
             return None
+        self.statistics.note(call.database, requests, results)
         return self._encoded(plan, results, self._runs.bookmark(call.database, slot) if requests else None)
 
     async def _write(self, plan: Plan, call: Call) -> Answer:
-        return self._encoded(plan, *await self._runs.forward(plan, call, is_read=False))
+        results, bookmark = await self._runs.forward(plan, call, is_read=False)
+        self.statistics.note(call.database, plan.requests, results)
+        return self._encoded(plan, results, bookmark)
 
     def _encoded(self, plan: Plan, results: list[Result], bookmark: Bookmark | None) -> Answer:
         txid = None if bookmark is None else int(bookmark.txid)
@@ -240,6 +245,11 @@ class SqlService:
         """Reads that run in threads now."""
         return self._pool.running
 
+    def describe_streams(self, most: int) -> list[str]:
+        """Give a line about each open stream."""
+        now = self._clock.monotonic()
+        return [_described(stream, now) for stream in islice(chain(self._streams, self._attached), most)]
+
     def forget_database(self, name: str) -> None:
         """Close the connections to a database that was deleted or replaced."""
         self._pool.forget(name)
@@ -268,6 +278,14 @@ class SqlService:
     def _drop(self, stream: Stream) -> None:
         self._streams.close(stream)
         self._runs.release(stream)
+
+
+def _described(stream: Stream, now: float) -> str:
+    """Say what a stream is doing, without its baton."""
+    transaction = "a transaction on the primary" if stream.is_open else "a read transaction" if stream.held else "none"
+    kind = "connection" if stream.is_attached else "baton"
+    state = "busy" if stream.is_busy else f"idle for {max(0.0, now - stream.last_used):.1f} s"
+    return f"stream of {stream.database} by {kind}: transaction: {transaction}, {state}"
 
 
 def _no_stream() -> Stream:

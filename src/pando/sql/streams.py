@@ -8,7 +8,7 @@ clients take well, and starts anew. Time is passed in. Not here: running anythin
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -78,6 +78,9 @@ class StreamTable:
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(self._streams.values())
 
     def new(self, database: str) -> Stream:
         """Make a stream; it is kept only if `keep` finds something to remember."""

@@ -1,0 +1,160 @@
+"""What each database was asked in this process: counters, and the ten heaviest and ten slowest statements.
+
+A request costs a lookup and a few additions; texts are kept only of statements that enter a list. Pure, bounded. Not
+here: adding up the processes of a node (`pando.api.admin_stats`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from pando.store.requests import Batch, BatchResult, Execute, Request, Result, StatementResult
+
+DATABASES_MAX: Final = 2000
+"""Databases of which is kept what they were asked; past it the one that came first is forgotten."""
+QUERIES_KEPT: Final = 10
+"""Statements in each list (sqld's figure)."""
+QUERY_CHARS: Final = 1000
+"""How much of a statement's text is kept."""
+
+
+class Query(msgspec.Struct, frozen=True):
+    """A statement that was heavy or slow: all of its runs of one list, the worst first."""
+
+    query: str
+    rows_read: int
+    rows_written: int
+    elapsed_ms: float
+
+    @property
+    def weight(self) -> int:
+        """By what the heaviest are found."""
+        return self.rows_read + self.rows_written
+
+
+class Counters(msgspec.Struct):
+    """What one database was asked, since the process began."""
+
+    queries: int = 0
+    rows_read: int = 0
+    rows_written: int = 0
+    elapsed_ms: float = 0.0
+    forwarded: int = 0
+    """Requests that a replica sent on to the primary."""
+    top: list[Query] = []
+    slowest: list[Query] = []
+
+
+@dataclass(slots=True)
+class _Kept:
+    counters: Counters
+    least_weight: int = 0
+    least_ms: float = 0.0
+
+
+class Statistics:
+    """The databases of one process."""
+
+    def __init__(self, *, databases_max: int = DATABASES_MAX) -> None:
+        self._databases_max = databases_max
+        self._kept: dict[str, _Kept] = {}
+
+    def of(self, database: str) -> Counters:
+        """Give what is known of a database; empty if nothing is."""
+        kept = self._kept.get(database)
+        return kept.counters if kept is not None else Counters()
+
+    def forget(self, database: str) -> None:
+        """The database was deleted."""
+        self._kept.pop(database, None)
+
+    def reset(self, database: str, *, slowest: bool) -> None:
+        """Begin one of the lists anew."""
+        kept = self._kept.get(database)
+        if kept is None:
+            return
+        if slowest:
+            kept.counters.slowest, kept.least_ms = [], 0.0
+        else:
+            kept.counters.top, kept.least_weight = [], 0
+
+    def note(self, database: str, requests: Sequence[Request], results: Sequence[Result]) -> None:
+        """Count what was run."""
+        kept = self._kept.get(database)
+        if kept is None:
+            kept = self._keep(database)
+        for request, result in zip(requests, results, strict=False):
+            if type(result) is StatementResult:
+                if type(request) is Execute:
+                    _count(kept, request.statement.sql, result)
+            elif type(result) is BatchResult and type(request) is Batch:
+                for step, done in zip(request.steps, result.results, strict=False):
+                    if done is not None:
+                        _count(kept, step.statement.sql, done)
+
+    def note_forwarded(self, database: str) -> None:
+        """Count a request that goes to the primary."""
+        kept = self._kept.get(database) or self._keep(database)
+        kept.counters.forwarded += 1
+
+    def _keep(self, database: str) -> _Kept:
+        if len(self._kept) >= self._databases_max:
+            del self._kept[next(iter(self._kept))]
+        kept = self._kept[database] = _Kept(Counters())
+        return kept
+
+
+def _count(kept: _Kept, text: str, result: StatementResult) -> None:
+    counters = kept.counters
+    rows_read = result.rows_read or len(result.rows)
+    rows_written = result.rows_written or result.affected_row_count
+    elapsed_ms = result.duration_ms
+    counters.queries += 1
+    counters.rows_read += rows_read
+    counters.rows_written += rows_written
+    counters.elapsed_ms += elapsed_ms
+    if rows_read + rows_written > kept.least_weight:
+        counters.top = _with(counters.top, Query(text[:QUERY_CHARS], rows_read, rows_written, elapsed_ms), _by_weight)
+        kept.least_weight = counters.top[-1].weight if len(counters.top) == QUERIES_KEPT else 0
+    if elapsed_ms > kept.least_ms:
+        query = Query(text[:QUERY_CHARS], rows_read, rows_written, elapsed_ms)
+        counters.slowest = _with(counters.slowest, query, _by_time)
+        kept.least_ms = counters.slowest[-1].elapsed_ms if len(counters.slowest) == QUERIES_KEPT else 0.0
+
+
+def _by_weight(query: Query) -> float:
+    return -query.weight
+
+
+def _by_time(query: Query) -> float:
+    return -query.elapsed_ms
+
+
+def _with(queries: list[Query], query: Query, order: Callable[[Query], float]) -> list[Query]:
+    """Give the list with one more; a text is in it once, with its worst run."""
+    return _worst([*queries, query], order)
+
+
+def _worst(queries: Iterable[Query], order: Callable[[Query], float]) -> list[Query]:
+    found: dict[str, Query] = {}
+    for query in sorted(queries, key=order):
+        found.setdefault(query.query, query)
+    return list(found.values())[:QUERIES_KEPT]
+
+
+def joined(all_counters: Iterable[Counters]) -> Counters:
+    """Add up what several processes know of one database."""
+    total = Counters()
+    for counters in all_counters:
+        total.queries += counters.queries
+        total.rows_read += counters.rows_read
+        total.rows_written += counters.rows_written
+        total.elapsed_ms += counters.elapsed_ms
+        total.forwarded += counters.forwarded
+        total.top = _worst([*total.top, *counters.top], _by_weight)
+        total.slowest = _worst([*total.slowest, *counters.slowest], _by_time)
+    return total
