@@ -17,7 +17,10 @@ from typing import Final
 from pando.api.app import App
 from pando.api.baton_forwarder import BatonForwarder
 from pando.api.cluster import ClusterServices, cluster_routes
+from pando.api.embedded_node import EmbeddedServices
+from pando.api.embedded_routes import Embedded
 from pando.api.pipeline import PipelineHandler
+from pando.api.pull_updates import PullServices, PullUpdates
 from pando.api.records_app import RecordsApp, Router
 from pando.api.records_changes import CHANGES_WRITES, ChangesRoutes
 from pando.api.records_fetch import NodeFiles
@@ -73,9 +76,10 @@ class OpenSite:
         self._site = site
         self.store = site.store
         settings = runtime.settings
+        positions = PositionTable.attach(runtime.layout.positions)
         self.service = SqlService(
             store=site.store,
-            positions=PositionTable.attach(runtime.layout.positions),
+            positions=positions,
             streams=self._stream_table(),
             clock=SystemClock(),
             bookmark_wait_s=settings.bookmark_wait_s,
@@ -86,6 +90,16 @@ class OpenSite:
             site.auth.authenticate,
             forwarder=BatonForwarder(site.store, runtime.web_socket),
             body_bytes_max=settings.body_size_max,
+        )
+        self.pulls = PullUpdates(
+            PullServices(
+                store=site.store,
+                service=self.service,
+                authenticate=site.auth.authenticate,
+                positions=positions,
+                layout=runtime.layout,
+                wait_s=settings.bookmark_wait_s,
+            )
         )
         self.websocket = WebSocketHandler(self.service, site.auth.authenticate, site.log)
         self.passwords = PasswordWorker(threads=BCRYPT_THREADS)
@@ -107,6 +121,17 @@ class OpenSite:
         )
         wake = lambda _: commits.wake()  # noqa: E731 - the same one for both
         self.system = SystemDatabase(self.service, store, notices, site.log)
+        self.embedded = Embedded(
+            EmbeddedServices(
+                store=store,
+                service=self.service,
+                authenticate=site.auth.authenticate,
+                positions=positions,
+                layout=runtime.layout,
+                clock=SystemClock(),
+            ),
+            self.system,
+        )
         self._usual_rule = usual_rule(settings.sql_freshness)
         self.system.subscribe(self._configured)
         self.realtime = self._streams(commits)
@@ -171,6 +196,8 @@ class OpenSite:
     async def close(self) -> None:
         """End everything."""
         self.stop()
+        self.pulls.close()
+        self.embedded.close()
         self.service.close()
         self.passwords.close()
         await self.desk.aside.close()

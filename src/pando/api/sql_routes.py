@@ -17,4 +17,4 @@ if TYPE_CHECKING:
 
 def sql_routes(site: OpenSite) -> Mapping[str, Handler]:
     """Give the handlers of one process."""
-    return {}
+    return {**site.embedded.routes(), **site.pulls.routes()}

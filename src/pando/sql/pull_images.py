@@ -120,6 +120,11 @@ def _used_s(path: Path) -> float | None:
         return None
 
 
+def image_name(database: str, position: Position) -> str:
+    """Give the name by which every process finds an image."""
+    return f"pull-{database}.{position.epoch:x}.{position.txid:x}.{position.checksum:016x}.image"
+
+
 # -- making one --------------------------------------------------------------------------------------------------------
 
 
@@ -150,14 +155,13 @@ def make_image(
         overlay = complete(TXID(low), TXID(high))
         with path.open("r+b", buffering=0) as file:
             _finish(file, first, overlay)
-        position = overlay.position
-        name = f"pull-{database}.{position.epoch:x}.{position.txid:x}.{position.checksum:016x}.image"
-        path.rename(folder / name)
+        image = Image(folder / image_name(database, overlay.position), overlay.position)
+        path.rename(image.path)
     except OSError as error:
         raise translate(error, "copy the database for a client that syncs", path) from error
     finally:
         path.unlink(missing_ok=True)
-    return Image(folder / name, position)
+    return image
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,11 @@ TABLES: Final[Mapping[str, str]] = {
         "id TEXT NOT NULL PRIMARY KEY, name TEXT NOT NULL, rights TEXT NOT NULL, databases TEXT, "
         "created INTEGER NOT NULL, expires INTEGER, revoked INTEGER) WITHOUT ROWID"
     ),
+    "generations": (
+        "CREATE TABLE IF NOT EXISTS generations("
+        "database TEXT NOT NULL, number INTEGER NOT NULL, epoch INTEGER NOT NULL, txid INTEGER NOT NULL, "
+        "checksum INTEGER NOT NULL, is_first INTEGER NOT NULL, PRIMARY KEY(database, number)) WITHOUT ROWID"
+    ),
 }
 """Text of each table by its name; times are milliseconds since 1970, `databases` of a token a JSON list (null: all)."""
 
@@ -121,13 +126,13 @@ class SystemDatabase:
 
     # -- writing --
 
-    async def write(self, statements: Sequence[Statement]) -> None:
+    async def write(self, statements: Sequence[Statement], durability: str = "") -> None:
         """Run statements in one transaction, on the primary wherever this is called; then what they say holds here.
 
         Makes the database and its tables if need be. Raises PandoError: nothing has changed, or OutcomeUnknown.
         """
         batch = _transaction([*(Statement(text, want_rows=False) for text in TABLES.values()), *statements])
-        call = Call(SYSTEM_DATABASE)
+        call = Call(SYSTEM_DATABASE, durability=durability)
         try:
             results, bookmark = await self._service.write([batch], call)
         except UnknownDatabase:
