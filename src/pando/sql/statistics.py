@@ -54,6 +54,20 @@ class _Kept:
     counters: Counters
     least_weight: int = 0
     least_ms: float = 0.0
+    queries: int = 0
+    rows_read: int = 0
+    rows_written: int = 0
+    elapsed_ms: float = 0.0
+
+    def count(self, result: StatementResult) -> int:
+        """Add one up; gives the rows that it read and wrote."""
+        rows_read = result.rows_read or len(result.rows)
+        rows_written = result.rows_written or result.affected_row_count
+        self.queries += 1
+        self.rows_read += rows_read
+        self.rows_written += rows_written
+        self.elapsed_ms += result.duration_ms
+        return rows_read + rows_written
 
 
 class Statistics:
@@ -66,7 +80,12 @@ class Statistics:
     def of(self, database: str) -> Counters:
         """Give what is known of a database; empty if nothing is."""
         kept = self._kept.get(database)
-        return kept.counters if kept is not None else Counters()
+        if kept is None:
+            return Counters()
+        counters = kept.counters
+        counters.queries, counters.elapsed_ms = kept.queries, kept.elapsed_ms
+        counters.rows_read, counters.rows_written = kept.rows_read, kept.rows_written
+        return counters
 
     def forget(self, database: str) -> None:
         """The database was deleted."""
@@ -84,17 +103,14 @@ class Statistics:
 
     def note(self, database: str, requests: Sequence[Request], results: Sequence[Result]) -> None:
         """Count what was run."""
-        kept = self._kept.get(database)
-        if kept is None:
-            kept = self._keep(database)
-        for request, result in zip(requests, results, strict=False):
+        kept = self._kept.get(database) or self._keep(database)
+        for number, result in enumerate(results):  # the usual statement enters no list, so that its text is not looked for
             if type(result) is StatementResult:
-                if type(request) is Execute:
-                    _count(kept, request.statement.sql, result)
-            elif type(result) is BatchResult and type(request) is Batch:
-                for step, done in zip(request.steps, result.results, strict=False):
-                    if done is not None:
-                        _count(kept, step.statement.sql, done)
+                rows = kept.count(result)
+                if rows > kept.least_weight or result.duration_ms > kept.least_ms:
+                    _list(kept, _text(requests[number]), result)
+            elif type(result) is BatchResult:
+                _count_batch(kept, requests[number], result)
 
     def note_forwarded(self, database: str) -> None:
         """Count a request that goes to the primary."""
@@ -108,21 +124,30 @@ class Statistics:
         return kept
 
 
-def _count(kept: _Kept, text: str, result: StatementResult) -> None:
+def _text(request: Request) -> str:
+    return request.statement.sql if type(request) is Execute else ""
+
+
+def _count_batch(kept: _Kept, request: Request, result: BatchResult) -> None:
+    if type(request) is Batch:
+        for step, done in zip(request.steps, result.results, strict=False):
+            if done is not None:
+                rows = kept.count(done)
+                if rows > kept.least_weight or done.duration_ms > kept.least_ms:
+                    _list(kept, step.statement.sql, done)
+
+
+def _list(kept: _Kept, text: str, result: StatementResult) -> None:
+    """Put a statement into the lists that it belongs into."""
     counters = kept.counters
     rows_read = result.rows_read or len(result.rows)
     rows_written = result.rows_written or result.affected_row_count
-    elapsed_ms = result.duration_ms
-    counters.queries += 1
-    counters.rows_read += rows_read
-    counters.rows_written += rows_written
-    counters.elapsed_ms += elapsed_ms
-    if rows_read + rows_written > kept.least_weight:
-        counters.top = _with(counters.top, Query(text[:QUERY_CHARS], rows_read, rows_written, elapsed_ms), _by_weight)
+    query = Query(text[:QUERY_CHARS], rows_read, rows_written, result.duration_ms)
+    if query.weight > kept.least_weight:
+        counters.top = _worst([*counters.top, query], _by_weight)
         kept.least_weight = counters.top[-1].weight if len(counters.top) == QUERIES_KEPT else 0
-    if elapsed_ms > kept.least_ms:
-        query = Query(text[:QUERY_CHARS], rows_read, rows_written, elapsed_ms)
-        counters.slowest = _with(counters.slowest, query, _by_time)
+    if query.elapsed_ms > kept.least_ms:
+        counters.slowest = _worst([*counters.slowest, query], _by_time)
         kept.least_ms = counters.slowest[-1].elapsed_ms if len(counters.slowest) == QUERIES_KEPT else 0.0
 
 
@@ -134,12 +159,8 @@ def _by_time(query: Query) -> float:
     return -query.elapsed_ms
 
 
-def _with(queries: list[Query], query: Query, order: Callable[[Query], float]) -> list[Query]:
-    """Give the list with one more; a text is in it once, with its worst run."""
-    return _worst([*queries, query], order)
-
-
 def _worst(queries: Iterable[Query], order: Callable[[Query], float]) -> list[Query]:
+    """Give the first of an order; a text is in it once, with its worst run."""
     found: dict[str, Query] = {}
     for query in sorted(queries, key=order):
         found.setdefault(query.query, query)
