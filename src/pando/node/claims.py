@@ -4,6 +4,7 @@
     id     one database; `db` a list of them (ours); neither: all
     p      scopes instead of both: ro, rw, roa, rwa, ddl, each with databases in `ns` and with `tags`
     exp    seconds since 1970; `nbf` too
+    aud    who is to take it: nobody who signs elsewhere can know us, so such tokens are refused (as sqld does)
     jti    id, by which a token can be revoked
     admin  opens the cluster's routes; means something only in tokens of the cluster's own secret
 
@@ -57,6 +58,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     p: Scopes | None = None
     exp: int | float | None = None
     nbf: int | float | None = None
+    aud: str | list[str] | None = None
     jti: str | None = None
     name: str | None = None
     admin: bool | None = None

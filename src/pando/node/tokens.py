@@ -45,11 +45,11 @@ LEEWAY_S: Final = 60
 """How far the clock of who signs elsewhere may be off, as with sqld; our own tokens end on the second."""
 _ID_BYTES: Final = 12
 
-HEADER_MISSING: Final = "AUTH_HTTP_HEADER_MISSING"
-HEADER_INVALID: Final = "AUTH_HTTP_HEADER_INVALID"
+HEADER_MISSING: Final = "AUTH_HEADER_NOT_FOUND"
+HEADER_MALFORMED: Final = "AUTH_HEADER_MALFORMED"
 UNSUPPORTED_SCHEME: Final = "AUTH_HTTP_HEADER_UNSUPPORTED_SCHEME"
-BASIC_NOT_ALLOWED: Final = "AUTH_BASIC_NOT_ALLOWED"
 BASIC_REJECTED: Final = "AUTH_BASIC_REJECTED"
+FAILED: Final = "AUTH_FAILED"
 
 OPEN_ACCESS: Final = TokenAccess()
 """What everybody has for SQL with `sql_auth = "open"`; the cluster's routes want a token still."""
@@ -237,7 +237,7 @@ class Authenticator:
         scheme, _, credentials = value.partition(b" ")
         credentials = credentials.strip()
         if not credentials or len(credentials) > TOKEN_BYTES_MAX:
-            raise Unauthorized("the header must be `Authorization: Bearer TOKEN`", code=HEADER_INVALID)
+            raise Unauthorized("the header must be `Authorization: Bearer TOKEN`", code=HEADER_MALFORMED)
         scheme = scheme.lower()
         if scheme == b"bearer":
             return self._of_token(value, credentials)
@@ -248,7 +248,7 @@ class Authenticator:
     def _of_basic(self, value: bytes, credentials: bytes) -> TokenAccess:
         if not self._basic:
             raise Unauthorized(
-                "name and password are not taken here: send `Authorization: Bearer TOKEN`", code=BASIC_NOT_ALLOWED
+                "name and password are not taken here: send `Authorization: Bearer TOKEN`", code=UNSUPPORTED_SCHEME
             )
         try:
             given = b64decode(credentials + b"=" * (-len(credentials) % 4), validate=True)
@@ -279,6 +279,8 @@ class Authenticator:
         if not holds and not self._database_keys:
             raise _not_ours()
         claims = self._claims(jws)
+        if claims.aud is not None:
+            raise Unauthorized("the token is for an audience, and this server is none that it could name", code=FAILED)
         expires_ms = check_times(claims, self._clock.wall_ms(), LEEWAY_S)
         access = access_of(claims, tag=self._tag)
         if self._database_keys:
