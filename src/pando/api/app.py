@@ -70,8 +70,11 @@ class App:
         self._log = log
         self._not_ready = not_ready
         self._begin_wait_s = begin_wait_s
-        self.by_first: Mapping[str, Handler] = {}
-        """Handlers by the first name in a path ("dump" has all of /dump/...; of admin routes it is two names)."""
+        self.by_first: Mapping[str, Handler] | None = None
+        """Handlers by the first name in a path ("dump" has all of /dump/...; of admin routes it is two names).
+
+        None until the store has said who the node is.
+        """
         self.sql: AsgiHandler | None = None
         self.websocket: AsgiHandler | None = None
         self._records: AsgiHandler | None = None
@@ -161,7 +164,9 @@ class App:
     async def _respond(self, method: str, request: Request) -> Response:
         path: str = request.scope["path"]
         methods = self._routes.get(path)
-        if methods is None and (by_first := self.by_first.get(first_of(path))) is not None:
+        if methods is None and self.by_first is None:
+            raise self._why_not()
+        if methods is None and self.by_first and (by_first := self.by_first.get(first_of(path))) is not None:
             return await by_first(request)
         if methods is None:
             return Response(404, [JSON], error_body(f"there is nothing at {path[:200]}", "NOT_FOUND"))

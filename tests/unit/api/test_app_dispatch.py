@@ -21,6 +21,7 @@ class Tried:
         }
         log = EventLog("web-0", form="json", write=self.lines.append)
         self.app = App(routes, log, lambda: "the store is starting", begin_wait_s=0.01)
+        self.app.by_first = {"late": self.hello}
 
     async def hello(self, request):
         return json_response({"query": request.query()})
@@ -62,6 +63,14 @@ def test_unknown_paths_and_methods_are_json_errors():
     assert (got.status, got.json()["code"]) == (404, "NOT_FOUND")
     got = Tried().get("/hello", "DELETE")
     assert (got.status, got.headers[b"allow"]) == (405, b"GET, POST")
+
+
+def test_what_is_not_known_before_the_store_has_said_who_the_node_is():
+    tried = Tried()
+    assert tried.get("/late/more").status == 200
+    tried.app.by_first = None
+    got = tried.get("/late/more")
+    assert (got.status, got.json()["code"]) == (503, "NOT_READY"), "404 would send a client away for ever"
 
 
 def test_errors_say_code_and_whether_to_retry():
