@@ -1,6 +1,7 @@
 """Pando: an application backend that grows from one process on one SQLite file into a cluster.
 
-From Python: `app = Pando("dir")`, see docs/python.md. What is named here is imported when it is first used.
+From Python: `app = Pando("dir")`, see docs/python.md; `connect(url)` for SQL, see docs/python-sql.md. What is named
+here is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pando.client import aconnect as aconnect
+    from pando.client import connect as connect
     from pando.embedded.application import Caller as Caller
     from pando.embedded.application import Pando as Pando
     from pando.embedded.hearing import Event as Event
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _HOMES = {
+    "aconnect": "pando.client",
+    "connect": "pando.client",
     "Caller": "pando.embedded.application",
     "Pando": "pando.embedded.application",
     "Event": "pando.embedded.hearing",
