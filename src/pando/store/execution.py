@@ -169,6 +169,7 @@ def _changed_tables(engine: Engine, commands: Sequence[Command]) -> Collection[s
 
 def _run_in_group(engine: Engine, command: Command, deadline: float) -> tuple[Outcome, bool]:
     control = GroupControl(engine.connection, engine.feed, read_only=command.run.read_only)
+    engine.connection.set_last_insert_rowid(0)  # or a statement that inserts nothing would tell another client's rowid
     try:
         results = engine.runner.run(command.run.requests, control, deadline=deadline)
         if control.is_open:
@@ -229,6 +230,7 @@ def run_solo(engine: Engine, command: Command, limit_s: float, *, session_is_ope
         if not session_is_open:
             engine.begin()
             engine.roll_back()
+            engine.connection.set_last_insert_rowid(0)
         engine.before_commit(())  # what a transaction will do is not known
         results = engine.runner.run(
             command.run.requests,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import apsw
 
-_SCHEMA: Final = "CREATE TABLE generate_series(value INTEGER, start HIDDEN, stop HIDDEN, step HIDDEN)"
+_SCHEMA: Final = "CREATE TABLE generate_series(value, start HIDDEN, stop HIDDEN, step HIDDEN)"
 _LAST: Final = 0xFFFF_FFFF
 """SQLite's own end of a series that was given none."""
 _INTEGER_MAX: Final = (1 << 63) - 1
