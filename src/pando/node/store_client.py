@@ -226,6 +226,11 @@ class NodeStoreClient:
         writer = self._require_writer()
         await writer.ask(wire.DeleteDatabase(writer.next_id(), name), _write_lost)
 
+    async def checkpoint_database(self, name: str) -> None:
+        """Move the WAL of a database into its file, on the primary."""
+        writer = self._require_writer()
+        await writer.ask(wire.CheckpointDatabase(writer.next_id(), name), PrimaryUnavailable)
+
     async def import_database(self, name: str, path: str, *, replace: bool) -> None:
         """Take a file of this machine as the content of a database; on the primary's node only."""
         own = self._require_own()

@@ -63,6 +63,10 @@ class Services(Protocol):
         """Read all pages and compare."""
         ...
 
+    async def checkpoint_database(self, name: str) -> None:
+        """Move a database's WAL into its file."""
+        ...
+
     async def sync_now(self) -> None:
         """Fetch what is missing from the upstream."""
         ...
@@ -193,6 +197,9 @@ class ClientLink:
             self._opened(message.id, await services.import_database(name, message.path, replace=message.replace))
         elif isinstance(message, wire.DeleteDatabase):
             await services.delete_database(parse_database_name(message.database))
+            self._link.send(wire.Finished(message.id))
+        elif isinstance(message, wire.CheckpointDatabase):
+            await services.checkpoint_database(parse_database_name(message.database))
             self._link.send(wire.Finished(message.id))
         elif isinstance(message, wire.VerifyDatabase):
             verified = await services.verify_database(parse_database_name(message.database))

@@ -25,6 +25,7 @@ from pando.store.feed import ChangeFeed, has_records
 from pando.store.history import History, Slot
 from pando.store.opening import Opened, open_checked, sync_wal
 from pando.store.protocol import DatabaseStatus
+from pando.store.quotas import NO_QUOTA, Quota, limit_size
 from pando.store.recovery import NewHistory
 from pando.store.runner import Runner
 from pando.store.statements import Statements, harden
@@ -94,6 +95,7 @@ class PrimaryDatabase:
         confirm: Confirm,
         on_durable: Callable[[str, LogEntry], None],
         on_new_base: Callable[[str, Position], None] = _ignore_base,
+        quota: Quota = NO_QUOTA,
     ) -> None:
         """`on_new_base` hears of a position that no entry leads to."""
         self.name = name
@@ -127,7 +129,7 @@ class PrimaryDatabase:
         if feed is not None and isinstance(opened.decision, NewHistory):
             feed.leave_gap()
         statements = Statements(connection)
-        engine = Engine(
+        engine = self._engine = Engine(
             connection=connection,
             runner=Runner(connection, statements, context.clock),
             statements=statements,
@@ -148,6 +150,9 @@ class PrimaryDatabase:
         self.checkpointer = Checkpointer(
             path=opened.path, history=self.history, writer=self.writer, executor=context.executor
         )
+        self._quota = NO_QUOTA
+        if quota != NO_QUOTA:
+            self._limit(quota)
 
     @classmethod
     async def open(
@@ -159,11 +164,12 @@ class PrimaryDatabase:
         confirm: Confirm,
         on_durable: Callable[[str, LogEntry], None],
         on_new_base: Callable[[str, Position], None] = _ignore_base,
+        quota: Quota = NO_QUOTA,
     ) -> PrimaryDatabase:
         """Recover file, WAL and log to one position, then open the writer. Raises PandoError."""
         opened = await open_checked(name, context, partial(connect_writer, foreign_keys=options.foreign_keys))
         try:
-            return cls(name, context, options, opened, slot, confirm, on_durable, on_new_base=on_new_base)
+            return cls(name, context, options, opened, slot, confirm, on_durable, on_new_base, quota)
         except BaseException:
             close_connection(opened.connection, keep_wal=True)
             opened.raw.close()
@@ -201,6 +207,29 @@ class PrimaryDatabase:
     def must_reopen(self) -> bool:
         """It has stopped by a fault of its own: close it, and let recovery look at it."""
         return self.writer.has_failed
+
+    async def limit(self, quota: Quota) -> None:
+        """Have the writer keep to what is configured for this database, from the next command on."""
+        if quota == self._quota or self._is_closed:
+            return
+        await self.writer.hold()
+        try:
+            if not self._is_closed and self.writer.trouble is None:
+                self._limit(quota)
+        finally:
+            self.writer.release()
+
+    def _limit(self, quota: Quota) -> None:
+        """Only while nothing runs on the connection."""
+        limit_size(self._connection, quota.max_db_size)
+        self._engine.runner.size_bytes_max = quota.max_db_size
+        seconds = quota.txn_timeout_s
+        self.writer.limit_transactions(self._options.writer.transaction_s if seconds is None else seconds)
+        self._quota = quota
+
+    async def checkpoint(self) -> None:
+        """Move the WAL into the file, as far as readers allow."""
+        await self.checkpointer.finish()
 
     def tick(self, now: float) -> None:
         """Look at deadlines, and at the WAL."""

@@ -135,6 +135,13 @@ class WaitShown(msgspec.Struct, frozen=True, array_like=True, tag=14):
     txid: int
 
 
+class CheckpointDatabase(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """To the primary: move a database's WAL into its file now, as far as readers allow. Answered by Finished."""
+
+    id: int
+    database: str
+
+
 StoreRequest = (
     Run
     | Cancel
@@ -150,6 +157,7 @@ StoreRequest = (
     | SyncNow
     | Watch
     | WaitShown
+    | CheckpointDatabase
 )
 
 

@@ -11,6 +11,7 @@ its rows may turn out unreadable or too many after the changes were made.
 from __future__ import annotations
 
 import enum
+import errno
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -213,6 +214,8 @@ class Runner:
         self._hit: Limit | None = None
         self._scoped: dict[str, Any] = {}
         self._statement_time_s = self._options.statement_time_s
+        self.size_bytes_max: int | None = None
+        """How large the file may become, as far as it is bounded by configuration: for what is told of a full one."""
         self._watches_schema = statements.watches_schema
         connection.set_progress_handler(self._look, self._options.progress_steps, id=self)
 
@@ -399,12 +402,23 @@ class Runner:
         """Translate; raises Interrupted, or TransactionLost if the open transaction is gone."""
         if isinstance(error, apsw.InterruptError):
             raise Interrupted(self._hit or Limit.CANCELLED) from error
-        failure = failure_of(sqlite_failure(error) if isinstance(error, apsw.Error) else error)
+        failure = failure_of(self._translated(error) if isinstance(error, apsw.Error) else error)
         if was_open and not self._connection.in_transaction:
             self._statements.expire()
             if not getattr(control, "goes_on_after_loss", False):
                 raise TransactionLost(failure) from error
         return failure
+
+    def _translated(self, error: apsw.Error) -> SqlError:
+        size, is_full = self.size_bytes_max, isinstance(error, apsw.FullError)
+        if size is None or not is_full or self._connection.system_errno == errno.ENOSPC:
+            return sqlite_failure(error)
+        return SqlError(
+            f"the database has reached its maximum size of {size} bytes (max_db_size): delete something, or have an "
+            "administrator raise it",
+            code="SQLITE_FULL",
+            extended_code="SQLITE_FULL",
+        )
 
     def _remember(self, name: str) -> None:
         if name not in self._scoped:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import shutil
 import signal
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,13 +42,14 @@ from pando.store.link_open import LinkHandlers, accept_link, adopt_socket, new_a
 from pando.store.node_state import NodeState
 from pando.store.positions import PositionTable
 from pando.store.primary import PrimaryDatabase, PrimaryOptions
+from pando.store.quotas import NO_QUOTA, Quota, read_quotas
 from pando.store.receiving import Upstream, UpstreamOptions
 from pando.store.retaining import Retaining
 from pando.store.sending import Downstream
 from pando.store.snapshotting import Snapshots
 from pando.store.verifying import verify_database
 from pando.store.watching import Watching
-from pando.types import DEFAULT_DATABASE, Durability, Epoch, Position, Role
+from pando.types import DEFAULT_DATABASE, SYSTEM_DATABASE, Durability, Epoch, Position, Role
 
 _TICK_S = 0.1
 _TRIM_S = 5.0
@@ -137,6 +139,8 @@ class StoreServer:
             downstream=self.downstream,
             log_bytes_max=options.primary.log_bytes_max,
         )
+        self._quotas: Mapping[str, Quota] | None = None
+        self._renewing = asyncio.Lock()
         self._clients: dict[int, ClientLink] = {}
         self._number = 0
         self._stopping = asyncio.Event()
@@ -217,6 +221,13 @@ class StoreServer:
         """Read all pages and compare with the rolling checksum."""
         return await verify_database(self.context, self.catalog, name)
 
+    async def checkpoint_database(self, name: str) -> None:
+        """Move a database's WAL into its file."""
+        self._require_primary()
+        database = await self.catalog.open(name)
+        if isinstance(database, PrimaryDatabase):
+            await database.checkpoint()
+
     async def sync_now(self) -> None:
         """Fetch what is missing from the upstream."""
         if self.upstream is not None:
@@ -230,7 +241,8 @@ class StoreServer:
 
     async def _open_database(self, name: str, slot: Slot, generation: int) -> Database:
         if self.options.role is Role.PRIMARY:
-            database: Database = await PrimaryDatabase.open(
+            quotas = {} if name == SYSTEM_DATABASE else await self._know_quotas()
+            database = await PrimaryDatabase.open(
                 name,
                 self.context,
                 self.options.primary,
@@ -238,10 +250,38 @@ class StoreServer:
                 partial(self._confirm, name),
                 self._durable,
                 self._visible,
+                quota=quotas.get(name, NO_QUOTA),
             )
+            if self._quotas is not None and name != SYSTEM_DATABASE:  # they may have changed meanwhile
+                await database.limit(self._quotas.get(name, NO_QUOTA))
             self._visible(name, database.position)
             return database
         return await ReplicaDatabase.open(name, self.context, slot, generation, self._visible)
+
+    async def _know_quotas(self) -> Mapping[str, Quota]:
+        """Give what is configured for writers, read when the first database is opened; a fault there stops nobody."""
+        if self._quotas is None:
+            path = self._layout.database(SYSTEM_DATABASE)
+            if path.exists():
+                with suppress(PandoError):  # what it held last is in its file all the same
+                    await self.catalog.open(SYSTEM_DATABASE)
+            self._quotas = await self._read_quotas()
+        return self._quotas or {}
+
+    async def _read_quotas(self) -> Mapping[str, Quota] | None:
+        path = self._layout.database(SYSTEM_DATABASE)
+        return await self._loop.run_in_executor(self.context.executor, read_quotas, path)
+
+    async def _renew_quotas(self) -> None:
+        """The system database has changed: have open databases keep to what it says now."""
+        async with self._renewing:
+            found = await self._read_quotas()
+            if found is None or found == self._quotas:
+                return
+            self._quotas = found
+            for database in self.catalog.opened():
+                if isinstance(database, PrimaryDatabase) and database.name != SYSTEM_DATABASE:
+                    await database.limit(found.get(database.name, NO_QUOTA))
 
     def _confirm(self, name: str, outcome: Outcome, ran: protocol.Ran) -> None:
         self.confirming.confirm(name, outcome.command, ran, has_written=outcome.has_written)
@@ -250,6 +290,8 @@ class StoreServer:
         self.downstream.push(name, entry)
         self.confirming.durable(name, entry.max_txid)
         self.watching.committed(name, entry.epoch, entry.max_txid, entry.tables)
+        if name == SYSTEM_DATABASE:
+            self._background(self._renew_quotas())
 
     def _visible(self, name: str, position: Position) -> None:
         """Readers see this now; what changed on the way is not known."""

@@ -18,7 +18,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pando import limits
 from pando.clock import Clock
@@ -204,6 +204,10 @@ class Writer:
         """Roll back the transaction that is open, if there is one: the database is about to be closed."""
         if self._session is not None:
             self._expel(self._session, error)
+
+    def limit_transactions(self, seconds: float) -> None:
+        """Change how long an interactive transaction may hold the writer while others wait."""
+        self._options = replace(self._options, transaction_s=seconds)
 
     def look(self) -> None:
         """Notice what other programs have committed; called now and then."""
