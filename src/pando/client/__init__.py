@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 apilevel: Final = "2.0"
 threadsafety: Final = 2
 """Threads may share the module and connections."""
+sqlite_version_info: Final = (3, 50, 0)
+"""The SQLite that every node has at least."""
 paramstyle: Final = "qmark"
 """`?`; `:name`, `@name` and `$name` with a mapping work, too."""
 
