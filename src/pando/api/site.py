@@ -55,6 +55,7 @@ from pando.records.realtime.pump import Commits
 from pando.records.sqlite_engine import SqliteEngine
 from pando.sql.batons import BatonCodec
 from pando.sql.notices import Notices
+from pando.sql.readers import ReadOptions
 from pando.sql.rules import rules_of, usual_rule
 from pando.sql.service import SqlService
 from pando.sql.streams import StreamTable
@@ -84,6 +85,7 @@ class OpenSite:
             clock=SystemClock(),
             bookmark_wait_s=settings.bookmark_wait_s,
             shown_wait_s=settings.shown_wait_s,
+            read_options=ReadOptions(statement_s=settings.statement_time_s, foreign_keys=settings.foreign_keys),
         )
         self.sql = PipelineHandler(
             self.service,

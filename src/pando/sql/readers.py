@@ -23,7 +23,7 @@ from pando.errors import InvalidRequest, NotReady, Overloaded, PandoError, State
 from pando.sql.store_client import Positions, StoreClient
 from pando.store.protocol import Opened
 from pando.store.requests import Request, Result
-from pando.store.runner import Interrupted, Limit, PlainControl, Runner
+from pando.store.runner import Interrupted, Limit, PlainControl, Runner, RunnerOptions
 from pando.store.statements import StatementOptions, Statements
 
 Watch = Callable[[], Awaitable[object]]
@@ -33,18 +33,30 @@ _BUSY_INLINE_MS = 2
 _BUSY_THREAD_MS = 5000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """What settings say of reads."""
+
+    statement_s: float = limits.STATEMENT_TIME_S
+    foreign_keys: bool = True
+    """What the writer does; a reader only says it when asked."""
+
+
 class Reader:
     """One read-only connection with what runs requests on it. One user at a time."""
 
-    def __init__(self, path: str, clock: Clock, *, busy_ms: int) -> None:
+    def __init__(self, path: str, clock: Clock, *, busy_ms: int, options: ReadOptions | None = None) -> None:
+        options = options or ReadOptions()
         try:
             self.connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY, statementcachesize=256)
             self.connection.set_busy_timeout(busy_ms)
-            self.connection.pragma("foreign_keys", 1)  # says the same as the writer when asked
+            self.connection.pragma("foreign_keys", int(options.foreign_keys))
             self.statements = Statements(self.connection, options=StatementOptions(schema_changes_elsewhere=True))
         except apsw.Error as error:
             raise NotReady(f"the database cannot be opened for reading: {error}; try again") from error
-        self.runner = Runner(self.connection, self.statements, clock)
+        self.runner = Runner(
+            self.connection, self.statements, clock, RunnerOptions(statement_time_s=options.statement_s)
+        )
         self.control = PlainControl(self.connection, goes_on_after_loss=True)
 
     def run(self, requests: Sequence[Request], deadline: float = math.inf) -> list[Result]:
@@ -79,16 +91,19 @@ class Cancel:
 class DatabaseReads:
     """The connections to one database."""
 
-    def __init__(self, opened: Opened, clock: Clock) -> None:
+    def __init__(self, opened: Opened, clock: Clock, options: ReadOptions | None = None) -> None:
         self.opened = opened
-        self.inline = Reader(opened.path, clock, busy_ms=_BUSY_INLINE_MS)
+        self._options = options
+        self.inline = Reader(opened.path, clock, busy_ms=_BUSY_INLINE_MS, options=options)
         self._clock = clock
         self._idle: list[Reader] = []
         self._is_closed = False
 
     def take(self) -> Reader:
         """Give a connection for a thread or a transaction; `give_back` it."""
-        return self._idle.pop() if self._idle else Reader(self.opened.path, self._clock, busy_ms=_BUSY_THREAD_MS)
+        if self._idle:
+            return self._idle.pop()
+        return Reader(self.opened.path, self._clock, busy_ms=_BUSY_THREAD_MS, options=self._options)
 
     def give_back(self, reader: Reader) -> None:
         """Take a connection back, its transaction rolled back."""
@@ -126,7 +141,10 @@ class Held:
 class ReadPool:
     """The databases that this process has open for reading, and the threads for long reads."""
 
-    def __init__(self, store: StoreClient, positions: Positions, clock: Clock) -> None:
+    def __init__(
+        self, store: StoreClient, positions: Positions, clock: Clock, options: ReadOptions | None = None
+    ) -> None:
+        self._options = options
         self._store = store
         self._positions = positions
         self._clock = clock
@@ -153,7 +171,7 @@ class ReadPool:
             async with lock:
                 reads = self.ready(name)
                 if reads is None:
-                    reads = DatabaseReads(await self._store.open_database(name), self._clock)
+                    reads = DatabaseReads(await self._store.open_database(name), self._clock, self._options)
                     self._put(name, reads)
         finally:
             if not lock.locked():
@@ -237,5 +255,5 @@ def too_slow(stopped: Interrupted) -> PandoError:
     """Say that a read was stopped."""
     if stopped.is_cancelled:
         return InvalidRequest("the client went away before its read had ended")
-    limit = f" after {limits.STATEMENT_TIME_S:g} s" if stopped.limit is Limit.STATEMENT_TIME else ""
+    limit = f" after {stopped.limit_s:g} s (setting statement_time_s)" if stopped.limit is Limit.STATEMENT_TIME else ""
     return StatementTimeout(f"a statement was stopped{limit}; make it shorter, or run it in parts")

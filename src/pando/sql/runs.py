@@ -29,7 +29,7 @@ from pando.sql.freshness import SESSION, Level, Seen, Where, decide
 from pando.sql.local_reads import LocalReads, only_text
 from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan
-from pando.sql.readers import DatabaseReads, Held, ReadPool
+from pando.sql.readers import DatabaseReads, Held, ReadOptions, ReadPool
 from pando.sql.routing import Nature, may_set, nature_of, surely_writes
 from pando.sql.rules import ONLY_SYSTEM, Rule, blocked
 from pando.sql.statistics import Statistics
@@ -58,6 +58,7 @@ class Runs:
         inline_budget_s: float,
         bookmark_wait_s: float,
         own_write_wait_s: float,
+        read_options: ReadOptions | None = None,
     ) -> None:
         self._store = store
         self._positions = positions
@@ -65,7 +66,7 @@ class Runs:
         self._clock = clock
         self._bookmark_wait_s = bookmark_wait_s
         self._own_write_wait_s = own_write_wait_s
-        self.pool = ReadPool(store, positions, clock)
+        self.pool = ReadPool(store, positions, clock, read_options)
         self.local = LocalReads(self.pool, clock, inline_budget_s)
         self.own_writes = OwnWrites()
         self.holding: dict[int, Stream] = {}

@@ -23,6 +23,7 @@ from pando.sql.freshness import SESSION
 from pando.sql.lateness import Lateness
 from pando.sql.messages import CloseSqlRequest, PipelineBody, StoreSqlRequest
 from pando.sql.plan import Plan, make_plan
+from pando.sql.readers import ReadOptions
 from pando.sql.routing import Nature, nature_of
 from pando.sql.rules import Rule
 from pando.sql.runs import Runs
@@ -51,6 +52,7 @@ class SqlService:
         bookmark_wait_s: float = limits.BOOKMARK_WAIT_S,
         own_write_wait_s: float = limits.OWN_WRITE_WAIT_S,
         shown_wait_s: float = limits.SHOWN_WAIT_S,
+        read_options: ReadOptions | None = None,
     ) -> None:
         self._store = store
         self._positions = positions
@@ -67,6 +69,7 @@ class SqlService:
             inline_budget_s=inline_budget_s,
             bookmark_wait_s=bookmark_wait_s,
             own_write_wait_s=own_write_wait_s,
+            read_options=read_options,
         )
         self._pool, self._local, self._own_writes = self._runs.pool, self._runs.local, self._runs.own_writes
         self._attached = AttachedStreams(self._runs, streams, clock)
@@ -235,7 +238,12 @@ class SqlService:
 
     def _end_overdue(self, stream: Stream, now: float) -> None:
         if stream.is_attached:
-            stream.lost = Failure("The transaction was open for too long and was rolled back", TransactionTimeout.code)
+            limit = (
+                f"a read transaction may stay open for {limits.READ_TRANSACTION_S:g} s"
+                if stream.held is not None
+                else f"there was no request for {limits.STREAM_IDLE_S:g} s"
+            )
+            stream.lost = Failure(f"The transaction was rolled back: {limit}; begin it again", TransactionTimeout.code)
         else:
             self._streams.expire_now(stream, now)
         self._runs.release(stream)

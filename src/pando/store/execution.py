@@ -243,7 +243,7 @@ def run_solo(engine: Engine, command: Command, limit_s: float, *, session_is_ope
         engine.roll_back()
         return Outcome(command, error=_why_stopped(engine, stopped, limit_s))
     except WriterBusy:
-        return Outcome(command, error=TransactionBusy("another program holds the write lock of the database file"))
+        return Outcome(command, error=TransactionBusy(_busy(engine)))
     finally:
         command.tables |= control.tables
         engine.note_tables(control.tables)
@@ -255,12 +255,19 @@ def run_solo(engine: Engine, command: Command, limit_s: float, *, session_is_ope
     return Outcome(command, results=results, is_open=is_open, has_written=engine.commits > commits)
 
 
+def _busy(engine: Engine) -> str:
+    return f"another program has held the write lock of the database file for {engine.busy_wait_s:g} s; try again later"
+
+
 def _why_stopped(engine: Engine, stopped: Interrupted, limit_s: float) -> PandoError:
     if engine.feed is not None and engine.feed.overflowed:
         return too_much()
     if stopped.is_cancelled:
         return StatementTimeout("the request was cancelled; nothing of its last transaction took effect")
-    return StatementTimeout(f"the statement ran longer than {limit_s:g} s; nothing of its transaction took effect")
+    return StatementTimeout(
+        f"the request's statements ran for longer than {limit_s:g} s (setting statement_time_s), and nobody else could "
+        "write; nothing of its last transaction took effect: make them shorter, or send them in several requests"
+    )
 
 
 def refusal(error: BaseException) -> PandoError:

@@ -27,7 +27,7 @@ from pando.store.opening import Opened, open_checked, sync_wal
 from pando.store.protocol import DatabaseStatus
 from pando.store.quotas import NO_QUOTA, Quota, limit_size
 from pando.store.recovery import NewHistory
-from pando.store.runner import Runner
+from pando.store.runner import Runner, RunnerOptions
 from pando.store.statements import Statements, harden
 from pando.store.waiters import PositionWaiters
 from pando.store.writer import Confirm, Writer, WriterOptions
@@ -131,7 +131,12 @@ class PrimaryDatabase:
         statements = Statements(connection)
         engine = self._engine = Engine(
             connection=connection,
-            runner=Runner(connection, statements, context.clock),
+            runner=Runner(
+                connection,
+                statements,
+                context.clock,
+                RunnerOptions(statement_time_s=options.writer.statement_s),
+            ),
             statements=statements,
             clock=context.clock,
             before_commit=self.history.before_commit,

@@ -68,9 +68,11 @@ class Interrupted(PandoError):
 
     code = "INTERRUPTED"
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: Limit, limit_s: float = math.inf) -> None:
         super().__init__(f"the run was stopped: {limit.value}")
         self.limit = limit
+        self.limit_s = limit_s
+        """How long one statement may run."""
 
     @property
     def is_cancelled(self) -> bool:
@@ -401,7 +403,7 @@ class Runner:
     ) -> Failure:
         """Translate; raises Interrupted, or TransactionLost if the open transaction is gone."""
         if isinstance(error, apsw.InterruptError):
-            raise Interrupted(self._hit or Limit.CANCELLED) from error
+            raise Interrupted(self._hit or Limit.CANCELLED, self._statement_time_s) from error
         failure = failure_of(self._translated(error) if isinstance(error, apsw.Error) else error)
         if was_open and not self._connection.in_transaction:
             self._statements.expire()

@@ -43,12 +43,10 @@ class Expired:
         while len(self._keys) > limits.STREAMS_MAX:
             del self._keys[next(iter(self._keys))]
 
-    def check(self, key: SessionKey) -> None:
+    def check(self, key: SessionKey, limit_s: float) -> None:
         """Raise TransactionTimeout for one of them."""
         if key in self._keys:
-            raise TransactionTimeout(
-                "the transaction was open for too long while others waited; it was rolled back, begin it again"
-            )
+            raise overdue(limit_s)
 
     def forget(self, key: SessionKey) -> None:
         """Its client has ended the session."""
@@ -58,3 +56,11 @@ class Expired:
         """All clients of a link are gone."""
         for key in [key for key in self._keys if key[0] == link]:
             del self._keys[key]
+
+
+def overdue(limit_s: float) -> TransactionTimeout:
+    """Say why a transaction was rolled back; it would have stayed open, had nobody waited."""
+    return TransactionTimeout(
+        f"the transaction was rolled back: it was open for more than {limit_s:g} s (setting transaction_time_s) while "
+        "others waited to write; begin it again, and keep it short"
+    )

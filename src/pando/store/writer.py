@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 from pando import limits
 from pando.clock import Clock
-from pando.errors import InternalError, NotReady, Overloaded, PandoError, StorageError, TransactionTimeout
+from pando.errors import InternalError, NotReady, Overloaded, PandoError, StorageError
 from pando.store.commands import Command, Outcome, SessionKey
 from pando.store.execution import (
     Engine,
@@ -34,7 +34,7 @@ from pando.store.execution import (
     run_solo,
 )
 from pando.store.history import History
-from pando.store.sessions import END, Expired, Session
+from pando.store.sessions import END, Expired, Session, overdue
 from pando.store.settling import RETRY_S, Confirm, Settling
 
 __all__ = ["Confirm", "Writer", "WriterOptions", "WriterStatistics"]
@@ -130,7 +130,7 @@ class Writer:
         trouble = self.trouble
         if trouble is not None:
             raise trouble.with_traceback(None)
-        self._expired.check(command.key)
+        self._expired.check(command.key, self._options.transaction_s)
         session = self._session
         queue = session.queue if session is not None and command.key == session.key else self._queue
         if len(queue) >= self._options.queue_max:
@@ -431,7 +431,7 @@ class Writer:
             if session.is_expired and (command is END or outcome.error is not None):
                 self._expired.add(session.key)
                 if outcome.error is not None:
-                    outcome.error = _expiry()
+                    outcome.error = overdue(self._options.transaction_s)
             rest = [waiting for waiting in session.queue if waiting is not END]
             self._queue.extendleft(reversed(rest))
         if command.is_abandoned:
@@ -453,7 +453,7 @@ class Writer:
             self._watch_session()
             return
         session.is_expired = True
-        self._expel(session, _expiry())
+        self._expel(session, overdue(self._options.transaction_s))
 
     def _expel(self, session: Session, error: PandoError) -> None:
         self._answer_all((command for command in session.queue if command is not END), error)
@@ -533,7 +533,3 @@ class Writer:
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-
-
-def _expiry() -> TransactionTimeout:
-    return TransactionTimeout("the transaction was rolled back: it was open for too long while others waited")
