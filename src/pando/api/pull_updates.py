@@ -1,8 +1,9 @@
 """POST /pull-updates: Turso's clients fetch what their file of a database lacks (they push through /v2/pipeline).
 
 Answered by every node from its own log. A node that lacks what the client has seen already waits for it, and then lets
-the primary answer. Who has everything may wait here for the next commit (long poll). Not here: which pages those are
-(`pando.sql.pull_reading`), the messages (`pando.sql.pull_messages`).
+the primary answer. Who has everything may wait here for the next commit (long poll). Answers come without a length:
+some clients take one that was cut off for complete if they know its length, and only miss the last chunk. Not here:
+which pages those are (`pando.sql.pull_reading`), the messages (`pando.sql.pull_messages`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final, Protocol
 
 from pando import limits
 from pando.api.cluster import FORWARDED
-from pando.api.http import JSON, Handler, Headers, Request, Response, error_body
+from pando.api.http import JSON, Handler, Request, Response, error_body
 from pando.api.pipeline import Headers as RawHeaders
 from pando.api.pipeline import Request as SqlHeaders
 from pando.api.pipeline import read_headers
@@ -215,11 +216,7 @@ class PullUpdates:
         except BaseException:
             sending.close()
             raise
-        if len(first) == pull.size:
-            sending.close()
-            return Response(200, [_PROTOBUF], first)
-        headers: Headers = [_PROTOBUF, (b"content-length", b"%d" % pull.size)]
-        return Response(200, headers, stream=_stream(sending, first))
+        return Response(200, [_PROTOBUF], stream=_stream(sending, first))
 
     def _ended(self) -> None:
         self._active -= 1
@@ -279,7 +276,7 @@ class PullUpdates:
             )
         except PrimaryUnavailable as error:
             raise BookmarkTimeout(f"this node is behind what was asked for, and {error.message}") from error
-        passed = [pair for pair in answer.headers if pair[0] in {b"content-type", b"content-length", b"retry-after"}]
+        passed = [pair for pair in answer.headers if pair[0] in {b"content-type", b"retry-after"}]
         return Response(answer.status, passed, stream=_passed_on(stack, answer.chunks()))
 
 

@@ -7,7 +7,6 @@ from 0 there and are 4096 bytes. Fields that are not known are skipped. Not here
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -123,30 +122,6 @@ def encode_page(number: int, page: bytes) -> bytes:
     """Give the message of one page; `number` counts from 0."""
     head = b"\x08" + encode_varint(number) + _PAGE_TAIL
     return b"".join((encode_varint(len(head) + PAGE_SIZE), head, page))
-
-
-def pages_size(numbers: Iterable[int]) -> int:
-    """Give the bytes of the messages of these pages together."""
-    return sum(page_size(number) for number in numbers)
-
-
-def page_size(number: int) -> int:
-    """Give the bytes of the message of one page."""
-    return 2 + 1 + _varint_size(number) + len(_PAGE_TAIL) + PAGE_SIZE
-
-
-def all_pages_size(pages: int) -> int:
-    """Give the bytes of the messages of the pages 0 up to, not including, `pages`."""
-    total, low = 0, 0
-    while low < pages:
-        high = min(pages, 1 << (7 * _varint_size(low)))
-        total += (high - low) * page_size(low)
-        low = high
-    return total
-
-
-def _varint_size(value: int) -> int:
-    return max(1, -(-value.bit_length() // 7))
 
 
 def encode_varint(value: int) -> bytes:

@@ -25,10 +25,8 @@ from pando.sql.pull_log import LOG_WAIT_S, POLL_S, TooMuch, in_log, newest_pages
 from pando.sql.pull_messages import (
     PAGE_SIZE,
     PullRequest,
-    all_pages_size,
     encode_header,
     encode_page,
-    page_size,
 )
 from pando.sql.pull_pages import NewestPages
 from pando.sql.pull_revisions import format_revision, parse_revision
@@ -74,10 +72,9 @@ class Source:
 
 
 class Pull:
-    """One answer: `size` bytes in `parts`, which block. Close it when `parts` does not run."""
+    """One answer, in `parts`, which block. Close it when `parts` does not run."""
 
-    def __init__(self, size: int, parts: Iterator[bytes], close: Callable[[], None]) -> None:
-        self.size = size
+    def __init__(self, parts: Iterator[bytes], close: Callable[[], None]) -> None:
         self.parts = parts
         self.close = close
 
@@ -221,8 +218,7 @@ class _Finding:
         wanted = None if selected is None else {number + 1 for number in selected.below(size)}
         commits = {number: txid for number, txid in newest.commits.items() if wanted is None or number in wanted}
         header = encode_header(format_revision(end), size, replaces=False)
-        length = len(header) + sum(page_size(number - 1) for number in commits)
-        return self._pull(header, length, pages_of_log(self._log, since.txid, end.txid, commits))
+        return self._pull(header, pages_of_log(self._log, since.txid, end.txid, commits))
 
     def _all(self, target: Position | None, selected: PageSet | None, *, replaces: bool) -> Pull:
         """Every page, or the selected ones, as of a state; the newest one if none is named."""
@@ -235,13 +231,11 @@ class _Finding:
             image = self._image_near(target)
             size, after, from_log = self._of_old_state(image, target, selected)
         header = encode_header(format_revision(target), size, replaces=replaces)
-        if selected is None:
-            length, numbers = all_pages_size(size), iter(range(size))
-        else:
-            length, numbers = sum(map(page_size, selected.below(size))), selected.below(size)
+        numbers = iter(range(size)) if selected is None else selected.below(size)
+        if selected is not None:
             from_log = {at + 1: from_log[at + 1] for at in selected.below(size) if at + 1 in from_log}
         pages = _pages(image, numbers, from_log, self._log, after, target.txid)
-        return self._pull(header, len(header) + length, pages)
+        return self._pull(header, pages)
 
     def _newest_image(self) -> tuple[ImageFile, Position, NewestPages]:
         """Give an image with little log behind it, the newest position, and what the log changes in between."""
@@ -304,9 +298,9 @@ class _Finding:
         self._resources.callback(file.close)
         return file
 
-    def _pull(self, header: bytes, size: int, pages: Iterator[tuple[int, bytes]]) -> Pull:
+    def _pull(self, header: bytes, pages: Iterator[tuple[int, bytes]]) -> Pull:
         resources = self._resources.pop_all()
-        return Pull(size, _parts(header, pages), resources.close)
+        return Pull(_parts(header, pages), resources.close)
 
 
 def _gone(position: Position) -> RevisionGone:

@@ -40,7 +40,6 @@ class Puller:
             pull = self.reading.answer(self.source, request, takes_old_image=True)
         body = b"".join(pull.parts)
         pull.close()
-        assert len(body) == pull.size
         return decode_answer(body)
 
     def close(self):
