@@ -25,7 +25,7 @@ from pando.sql.messages import CloseSqlRequest, PipelineBody, StoreSqlRequest
 from pando.sql.plan import Plan, make_plan
 from pando.sql.readers import ReadOptions
 from pando.sql.routing import Nature, nature_of
-from pando.sql.rules import Rule
+from pando.sql.rules import Rule, blocked
 from pando.sql.runs import Runs
 from pando.sql.store_client import Positions, StoreClient
 from pando.sql.streams import Stream, StreamTable
@@ -82,6 +82,18 @@ class SqlService:
     def set_rules(self, rules: Mapping[str, Rule], usual: Rule | None = None) -> None:
         """Have other rules hold from now on; `usual` for databases without one."""
         self._runs.rules, self._runs.usual_rule = rules, usual
+
+    def check_copying(self, call: Call) -> None:
+        """Raise PandoError if the caller may not have all of a database: its reads are blocked, it is the system's."""
+        rule = self._runs.rules.get(call.database, self._runs.usual_rule)
+        if rule is not None:
+            rule.applied(call)
+            if rule.blocks_reads:
+                raise blocked(rule.reason)
+
+    def owed(self, call: Call, visible: tuple[int, int]) -> tuple[int, int] | None:
+        """Give the commit that the caller wrote and this node did not show in time; None if there is none."""
+        return self._own_writes.owed(call.caller, call.database, visible) if self._own_writes else None
 
     async def answer(self, pipeline: PipelineBody, call: Call) -> Answer:
         """Run a pipeline. Raises HranaProtocolError, StreamExpired, BatonElsewhere and the errors of the node."""
