@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from pando.api import pipeline
 from pando.api.app import OWN_ROUTES
 from pando.api.cluster import cluster_routes
+from pando.api.pull_updates import PATH as PULL_PATH
 from pando.api.token_routes import token_routes
 from pando.api.websocket import namespace_of
 
@@ -24,7 +25,7 @@ def served():
     tokens = token_routes(lambda: None, None, "", None)
     found |= {(method, path) for path, methods in {**OWN_ROUTES, **tokens}.items() for method in methods}
     found |= {("POST", path) for path in pipeline._PIPELINE_PATHS | pipeline._STATELESS_PATHS}
-    found |= {("GET", path) for path in pipeline._PROBE_PATHS}
+    found |= {("GET", path) for path in pipeline._PROBE_PATHS} | {("POST", f"/{PULL_PATH}")}
     found |= {("GET", path) for path in ("/", "/dev/NAME") if namespace_of(path) in (None, "NAME")}
     return found | {("POST", f"/dev/NAME{path}") for path in pipeline._PIPELINE_PATHS}
 
