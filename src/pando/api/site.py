@@ -55,11 +55,13 @@ from pando.records.realtime.pump import Commits
 from pando.records.sqlite_engine import SqliteEngine
 from pando.sql.batons import BatonCodec
 from pando.sql.notices import Notices
+from pando.sql.own_writes import OwnWrites
 from pando.sql.readers import ReadOptions
 from pando.sql.rules import rules_of, usual_rule
 from pando.sql.service import SqlService
 from pando.sql.streams import StreamTable
 from pando.sql.system import Snapshot, SystemDatabase
+from pando.sql.write_ring import WriteRing
 from pando.store.positions import PositionTable
 from pando.types import DEFAULT_DATABASE
 
@@ -78,6 +80,7 @@ class OpenSite:
         self.store = site.store
         settings = runtime.settings
         positions = PositionTable.attach(runtime.layout.positions)
+        self._own_writes = OwnWrites(WriteRing.shared(runtime.layout.own_writes), SystemClock().monotonic())
         self.service = SqlService(
             store=site.store,
             positions=positions,
@@ -85,6 +88,7 @@ class OpenSite:
             clock=SystemClock(),
             bookmark_wait_s=settings.bookmark_wait_s,
             shown_wait_s=settings.shown_wait_s,
+            own_writes=self._own_writes,
             read_options=ReadOptions(statement_s=settings.statement_time_s, foreign_keys=settings.foreign_keys),
         )
         self.sql = PipelineHandler(
@@ -205,6 +209,7 @@ class OpenSite:
         await self.desk.aside.close()
         self.desk.guard.close()
         await self.files.close()
+        self._own_writes.close()
 
 
 class Site:

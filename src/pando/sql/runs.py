@@ -59,6 +59,7 @@ class Runs:
         bookmark_wait_s: float,
         own_write_wait_s: float,
         read_options: ReadOptions | None = None,
+        own_writes: OwnWrites,
     ) -> None:
         self._store = store
         self._positions = positions
@@ -68,7 +69,7 @@ class Runs:
         self._own_write_wait_s = own_write_wait_s
         self.pool = ReadPool(store, positions, clock, read_options)
         self.local = LocalReads(self.pool, clock, inline_budget_s)
-        self.own_writes = OwnWrites()
+        self.own_writes = own_writes
         self.holding: dict[int, Stream] = {}
         """Streams that hold a read transaction here."""
         self.rules: Mapping[str, Rule] = ONLY_SYSTEM

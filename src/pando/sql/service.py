@@ -22,6 +22,7 @@ from pando.sql.calls import Answer, BatonElsewhere, Call
 from pando.sql.freshness import SESSION
 from pando.sql.lateness import Lateness
 from pando.sql.messages import CloseSqlRequest, PipelineBody, StoreSqlRequest
+from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan, make_plan
 from pando.sql.readers import ReadOptions
 from pando.sql.routing import Nature, nature_of
@@ -53,6 +54,7 @@ class SqlService:
         own_write_wait_s: float = limits.OWN_WRITE_WAIT_S,
         shown_wait_s: float = limits.SHOWN_WAIT_S,
         read_options: ReadOptions | None = None,
+        own_writes: OwnWrites | None = None,
     ) -> None:
         self._store = store
         self._positions = positions
@@ -70,6 +72,7 @@ class SqlService:
             bookmark_wait_s=bookmark_wait_s,
             own_write_wait_s=own_write_wait_s,
             read_options=read_options,
+            own_writes=own_writes or OwnWrites(),
         )
         self._pool, self._local, self._own_writes = self._runs.pool, self._runs.local, self._runs.own_writes
         self._attached = AttachedStreams(self._runs, streams, clock)

@@ -51,6 +51,11 @@ class Layout:
         return self.own / "counters"
 
     @property
+    def own_writes(self) -> Path:
+        """What the web processes tell each other about writes that the node does not show yet."""
+        return self.own / "own_writes"
+
+    @property
     def node_state(self) -> Path:
         """What the node remembers of itself."""
         return self.own / "node.json"
