@@ -38,7 +38,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 TEXTS = (
     "select 1", "select ?", "insert into t(b) values(?)", "begin", "begin immediate", "commit", "rollback", "", ";",
-    "x", "select 1; select 2", "savepoint s", "release s", "pragma foreign_keys = off", "pragma x", "select :a, @b", "\x00",
+    "x", "select 1; select 2", "savepoint s", "release s", "pragma foreign_keys = off", "pragma x", "select :a, @b",
+    "\x00",
     "\ud800", "insert into t values(1, 1)", "begin readonly", "delete from t returning *", "values(1e999, x'00')",
     "begin; insert into t(b) values(1)", "select * from t", "pragma foreign_keys", "drop table if exists u",
     "create table u(x)", "select '\U0001f600'",
@@ -46,7 +47,8 @@ TEXTS = (
 NUMBERS = (0, 1, 2, 3, -1, 2**31, 2**32, 2**53, 2**63, 2**64, -(2**63) - 1, 10**30)
 JUNK: tuple[object, ...] = (
     None, True, 0, -1, 2**63, 10**30, 1.5, 1e308, float("inf"), float("nan"), "", "x", "\x00", "\ud800",
-    "\U0001f600", [], {}, [[]], [None], {"type": None}, {"type": "ok", "step": 0}, {"type": "null"}, "A" * 64, "1", {"": ""}, [1] * 100,
+    "\U0001f600", [], {}, [[]], [None], {"type": None}, {"type": "ok", "step": 0}, {"type": "null"},
+    "A" * 64, "1", {"": ""}, [1] * 100,
 )  # fmt: skip
 
 
