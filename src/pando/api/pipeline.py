@@ -1,4 +1,4 @@
-"""SQL over HTTP: POST /v2/pipeline and /v3/pipeline as a raw ASGI handler, with the probes GET /v2 and /v3.
+"""SQL over HTTP: pipelines, cursors and Hrana 1 as a raw ASGI handler, with the probes GET /v2 and the like.
 
 The hot path of the whole node, so one pass over the headers and no framework. Errors come in three layers: inside a
 200 answer (statements), HTTP 400 as plain text (the protocol), JSON with `error`, `message`, `code`, `retryable`
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from http.cookies import CookieError, SimpleCookie
@@ -31,8 +31,9 @@ from pando.errors import (
 from pando.sql.access import Access
 from pando.sql.batons import CLOSED, Baton, BatonError
 from pando.sql.freshness import SESSION, Freshness, parse_freshness
-from pando.sql.messages import HranaProtocolError, decode_pipeline, decode_stateless
-from pando.sql.service import Answer, BatonElsewhere, Call, SqlService
+from pando.sql.http_encodings import JSON, PROTOBUF, HttpEncoding, cursor_chunks
+from pando.sql.messages import HranaProtocolError, decode_stateless
+from pando.sql.service import BatonElsewhere, Call, SqlService
 from pando.types import DEFAULT_DATABASE, Bookmark, Durability, parse_bookmark, parse_database_name
 
 Scope = MutableMapping[str, Any]
@@ -40,6 +41,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Reply = tuple[int, Headers, bytes | Iterator[bytes], bool]
+"""Status, headers, body or its pieces, and whether the rest of the request is still to be taken."""
 
 DRAIN_BYTES_MAX: Final = 4 * limits.BODY_SIZE_BYTES_MAX
 """How much of a body that is too large is still taken, so that its client comes to read the answer."""
@@ -47,10 +50,13 @@ DRAIN_S: Final = 5.0
 
 _JSON: Final = (b"content-type", b"application/json")
 _TEXT: Final = (b"content-type", b"text/plain")
-_PIPELINE_PATHS: Final = frozenset({"/v2/pipeline", "/v3/pipeline"})
+_PIPELINE_PATHS: Final = {"/v2/pipeline": JSON, "/v3/pipeline": JSON, "/v3-protobuf/pipeline": PROTOBUF}
+_CURSOR_PATHS: Final = {"/v3/cursor": JSON, "/v3-protobuf/cursor": PROTOBUF}
 _STATELESS_PATHS: Final = frozenset({"/v1/execute", "/v1/batch"})
-_PROBE_PATHS: Final = frozenset({"/v1", "/v2", "/v3"})
-_ALL_PATHS: Final = _PIPELINE_PATHS | _STATELESS_PATHS | _PROBE_PATHS
+_PROBE_PATHS: Final = frozenset({"/v1", "/v2", "/v3", "/v3-protobuf"})
+_POST_PATHS: Final = frozenset({*_PIPELINE_PATHS, *_CURSOR_PATHS, *_STATELESS_PATHS})
+_ALL_PATHS: Final = _POST_PATHS | _PROBE_PATHS
+_DEV_PATHS: Final = frozenset({*_PIPELINE_PATHS, *_CURSOR_PATHS})
 BATON_HOP: Final = b"pando-baton-hop"
 """Header of a request that another process sent on: it is not sent on again."""
 
@@ -115,14 +121,17 @@ class PipelineHandler:
             await _send(send, *error_response(InternalError(f"internal error: {type(error).__name__}")))
             raise
         else:
+            if not isinstance(body, bytes):
+                await _send_pieces(send, status, headers, body)
+                return
             await _send(send, status, headers, body, is_unread=is_unread)
             if is_unread:
                 await drain(receive)
                 await send({"type": "http.response.body", "body": b""})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Headers, bytes, bool]:
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path, method = scope["path"], scope["method"]
-        if path in _PIPELINE_PATHS or path in _STATELESS_PATHS:
+        if path in _POST_PATHS:
             namespace = None
         elif path in _PROBE_PATHS:
             return 200, [_TEXT], b"Hello, this is HTTP API " + path[1:].encode(), False
@@ -149,25 +158,34 @@ class PipelineHandler:
         )
         return await self._run(request, call, headers, body)
 
-    async def _run(
-        self, request: Request, call: Call, headers: Headers, body: bytes
-    ) -> tuple[int, Headers, bytes, bool]:
+    async def _run(self, request: Request, call: Call, headers: Headers, body: bytes) -> Reply:
         if request.path in _STATELESS_PATHS:
             return await self._run_stateless(request, call, body)
         try:
-            answer = await self._service.answer(decode_pipeline(body), call)
+            encoding = _PIPELINE_PATHS.get(request.path)
+            if encoding is None:
+                return await self._run_cursor(_CURSOR_PATHS[request.path], request, call, body)
+            answer = await self._service.answer(encoding.decode_pipeline(body), call, encoding.encode_answer)
         except BatonElsewhere as elsewhere:
             if self._forwarder is None or request.has_hopped:
                 raise BatonError(CLOSED) from elsewhere
-            return *await self._forwarder.forward(elsewhere.baton, request.path, headers, body), False
-        return 200, _answer_headers(answer, request), answer.body, False
+            kept = [pair for pair in headers if pair[0] != b"x-namespace"]
+            kept.append((b"x-namespace", request.database.encode()))  # whatever named it: the path is cut, Host may go
+            return *await self._forwarder.forward(elsewhere.baton, request.path, kept, body), False
+        return 200, _answer_headers(answer.bookmark, request, encoding.content_type), answer.body, False
 
-    async def _run_stateless(self, request: Request, call: Call, body: bytes) -> tuple[int, Headers, bytes, bool]:
+    async def _run_cursor(self, encoding: HttpEncoding, request: Request, call: Call, body: bytes) -> Reply:
+        asked = encoding.decode_cursor(body)
+        answer = await self._service.answer_cursor(asked, call)
+        pieces = cursor_chunks(answer, encoding, knows_index=asked.batch.replication_index is not None)
+        return 200, _answer_headers(answer.bookmark, request, encoding.cursor_content_type), pieces, False
+
+    async def _run_stateless(self, request: Request, call: Call, body: bytes) -> Reply:
         """Answer Hrana 1 over HTTP, where a failing statement is an HTTP error."""
         pipeline = decode_stateless(body, is_batch=request.path == "/v1/batch")
         answer, failure = await self._service.answer_stateless(pipeline, call)
         status = 200 if failure is None else stateless_status(failure.code)
-        return status, _answer_headers(answer, request), answer.body, False
+        return status, _answer_headers(answer.bookmark, request, JSON.content_type), answer.body, False
 
     # -- headers and body -----------------------------------------------------------------------------------------
 
@@ -205,6 +223,15 @@ async def _send(send: Send, status: int, headers: Headers, body: bytes, *, is_un
     await send({"type": "http.response.body", "body": body, "more_body": is_unread})
 
 
+async def _send_pieces(send: Send, status: int, headers: Headers, pieces: Iterator[bytes]) -> None:
+    """Send an answer piece by piece, as its client takes them; others have a turn between two pieces."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    for piece in pieces:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await asyncio.sleep(0)
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def _gone(receive: Receive) -> None:
     """Return when the client has closed the connection; the body must have been read."""
     while (await receive())["type"] != "http.disconnect":
@@ -228,13 +255,14 @@ async def drain(receive: Receive) -> None:
         return
 
 
-def _answer_headers(answer: Answer, request: Request) -> Headers:
-    if answer.bookmark is None:
-        return [_JSON]
-    text = str(answer.bookmark).encode()
+def _answer_headers(bookmark: Bookmark | None, request: Request, content_type: bytes) -> Headers:
+    kind = (b"content-type", content_type)
+    if bookmark is None:
+        return [kind]
+    text = str(bookmark).encode()
     if request.has_cookie:
-        return [_JSON, (b"pando-bookmark", text), (b"set-cookie", b"pando_bookmark=" + text + b"; Path=/; HttpOnly")]
-    return [_JSON, (b"pando-bookmark", text)]
+        return [kind, (b"pando-bookmark", text), (b"set-cookie", b"pando_bookmark=" + text + b"; Path=/; HttpOnly")]
+    return [kind, (b"pando-bookmark", text)]
 
 
 # -- headers ------------------------------------------------------------------------------------------------------
@@ -321,7 +349,7 @@ _HEADERS: dict[bytes, Callable[[Request, bytes], None]] = {
 def split_dev_path(path: str) -> tuple[str, str]:
     """Cut `/dev/<namespace>/v2/pipeline` into (namespace, path); raises NotFound."""
     _, _, namespace, rest = path.split("/", 3) if path.count("/") >= 3 else ("", "", "", "")
-    if not namespace or f"/{rest}" not in _PIPELINE_PATHS:
+    if not namespace or f"/{rest}" not in _DEV_PATHS:
         raise NotFound(f"there is nothing at {path[:200]}")
     return namespace, f"/{rest}"
 

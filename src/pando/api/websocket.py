@@ -19,15 +19,8 @@ from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.freshness import SESSION, Freshness
 from pando.sql.messages import HranaProtocolError
 from pando.sql.service import Call, SqlService
-from pando.sql.ws_messages import (
-    OUR_BUG,
-    UNREADABLE,
-    UNSUPPORTED_DATA,
-    VIOLATION,
-    NoCommonProtocol,
-    Unreadable,
-    choose_protocol,
-)
+from pando.sql.ws_encodings import NoCommonProtocol, Subprotocol, WsEncoding, choose_protocol
+from pando.sql.ws_messages import OUR_BUG, UNREADABLE, UNSUPPORTED_DATA, VIOLATION, Unreadable
 from pando.sql.ws_session import WsSession
 
 HELLO_S: Final = 10.0
@@ -70,16 +63,16 @@ class WebSocketHandler:
         await receive()  # websocket.connect
         try:
             call = self._read_handshake(scope)
-            name, version = choose_protocol(scope["subprotocols"])
+            protocol = choose_protocol(scope["subprotocols"])
         except NoCommonProtocol as error:
             await refuse(send, (400, [(b"content-type", b"text/plain")], error.message.encode()))
             return
         except PandoError as error:
             await refuse(send, error_response(error))
             return
-        await send({"type": "websocket.accept", "subprotocol": name})
+        await send({"type": "websocket.accept", "subprotocol": protocol.name})
         try:
-            await self._hold(scope, receive, send, call, version)
+            await self._hold(scope, receive, send, call, protocol)
         except OSError:
             return  # the client went away while something was sent
         except _Refused as refused:
@@ -98,9 +91,12 @@ class WebSocketHandler:
             caller=request.caller,
         )
 
-    async def _hold(self, scope: Scope, receive: Receive, send: Send, call: Call, version: int) -> None:
-        async def send_text(text: bytes) -> None:
-            await send({"type": "websocket.send", "text": text.decode()})
+    async def _hold(self, scope: Scope, receive: Receive, send: Send, call: Call, protocol: Subprotocol) -> None:
+        encoding = protocol.encoding
+
+        async def send_message(message: bytes) -> None:
+            shown = {"bytes": message} if encoding.is_binary else {"text": message.decode()}
+            await send({"type": "websocket.send", **shown})
 
         async def on_bug(error: Exception) -> None:
             self._log.emit("request.failed", method="WEBSOCKET", path=scope["path"], error=repr(error))
@@ -111,12 +107,13 @@ class WebSocketHandler:
             self._authenticate,
             call=call,
             headers=scope["headers"],
-            version=version,
-            send=send_text,
+            version=protocol.version,
+            encoding=encoding,
+            send=send_message,
             on_bug=on_bug,
         )
         try:
-            await self._converse(session, receive)
+            await self._converse(session, encoding, receive)
         except Unreadable as error:
             raise _Refused(UNREADABLE, error.message) from error
         except HranaProtocolError as error:
@@ -129,13 +126,13 @@ class WebSocketHandler:
         finally:
             await session.close()
 
-    async def _converse(self, session: WsSession, receive: Receive) -> None:
+    async def _converse(self, session: WsSession, encoding: WsEncoding, receive: Receive) -> None:
         try:
             message = await asyncio.wait_for(receive(), self._hello_s)
         except TimeoutError as error:
             raise _Refused(VIOLATION, f"no hello within {self._hello_s:g} s") from error
         while message["type"] == "websocket.receive":
-            await session.take(text_of(message))
+            await session.take(frame_of(message, encoding))
             message = await receive()
 
 
@@ -150,12 +147,13 @@ def namespace_of(path: str) -> str | None:
     return name
 
 
-def text_of(message: Message) -> str:
-    """Give the text of a frame; raises _Refused for bytes."""
-    text: str | None = message.get("text")
-    if text is None:
-        raise _Refused(UNSUPPORTED_DATA, "messages are JSON in text frames")
-    return text
+def frame_of(message: Message, encoding: WsEncoding) -> str | bytes:
+    """Give what a frame holds; raises _Refused for one of the wrong kind."""
+    frame: str | bytes | None = message.get("bytes" if encoding.is_binary else "text")
+    if frame is None:
+        words = "in protocol buffers, in binary frames" if encoding.is_binary else "JSON in text frames"
+        raise _Refused(UNSUPPORTED_DATA, f"messages are {words}")
+    return frame
 
 
 async def refuse(send: Send, answer: tuple[int, Headers, bytes]) -> None:

@@ -208,6 +208,16 @@ def encode_answer(
     return _encode(_Answer(baton, base_url, [_result(result, index) for result in results]))
 
 
+class _CursorHead(msgspec.Struct, gc=False):
+    baton: str | None
+    base_url: str | None
+
+
+def encode_cursor_head(baton: str | None, base_url: str | None) -> bytes:
+    """Write what comes before the entries of a cursor over HTTP."""
+    return _encode(_CursorHead(baton, base_url))
+
+
 class _StatelessAnswer(msgspec.Struct, gc=False):
     result: object
 

@@ -9,6 +9,7 @@ from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.batons import Baton
 from pando.sql.freshness import SESSION, Freshness
 from pando.sql.readers import Watch
+from pando.store.requests import Result
 from pando.types import Bookmark
 
 
@@ -32,6 +33,16 @@ class Answer:
     """JSON, and the bookmark of what was read and written (None if nothing was)."""
 
     body: bytes
+    bookmark: Bookmark | None
+
+
+@dataclass(frozen=True, slots=True)
+class CursorAnswer:
+    """The result of a cursor's batch, not written yet."""
+
+    result: Result | str
+    baton: str | None
+    base_url: str | None
     bookmark: Bookmark | None
 
 

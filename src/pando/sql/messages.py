@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -60,7 +60,16 @@ class BlobValue(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="bl
     base64: str
 
 
-WireValue = NullValue | IntegerValue | FloatValue | TextValue | BlobValue
+class PlainValue(msgspec.Struct, frozen=True, gc=False):
+    """An integer or bytes from an encoding that needs no text for them; JSON never has it."""
+
+    value: int | bytes
+
+
+if TYPE_CHECKING:
+    WireValue = NullValue | IntegerValue | FloatValue | TextValue | BlobValue | PlainValue
+else:
+    WireValue = NullValue | IntegerValue | FloatValue | TextValue | BlobValue
 
 
 class NamedArgument(msgspec.Struct, frozen=True):
@@ -81,31 +90,41 @@ class WireStatement(msgspec.Struct, frozen=True):
     replication_index: str | int | None = None
 
 
-class _Ok(msgspec.Struct, frozen=True, tag_field="type", tag="ok"):
+class WireOk(msgspec.Struct, frozen=True, tag_field="type", tag="ok"):
+    """True when a step succeeded."""
+
     step: int
 
 
-class _Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
+class WireError(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
+    """True when a step did not succeed."""
+
     step: int
 
 
-class _Not(msgspec.Struct, frozen=True, tag_field="type", tag="not"):
+class WireNot(msgspec.Struct, frozen=True, tag_field="type", tag="not"):
+    """True when the condition is false."""
+
     cond: WireCondition
 
 
-class _And(msgspec.Struct, frozen=True, tag_field="type", tag="and"):
+class WireAnd(msgspec.Struct, frozen=True, tag_field="type", tag="and"):
+    """True when all are."""
+
     conds: list[WireCondition]
 
 
-class _Or(msgspec.Struct, frozen=True, tag_field="type", tag="or"):
+class WireOr(msgspec.Struct, frozen=True, tag_field="type", tag="or"):
+    """True when one is."""
+
     conds: list[WireCondition]
 
 
-class _IsAutocommit(msgspec.Struct, frozen=True, tag_field="type", tag="is_autocommit"):
-    pass
+class WireIsAutocommit(msgspec.Struct, frozen=True, tag_field="type", tag="is_autocommit"):
+    """True when no transaction is open."""
 
 
-WireCondition = _Ok | _Error | _Not | _And | _Or | _IsAutocommit
+WireCondition = WireOk | WireError | WireNot | WireAnd | WireOr | WireIsAutocommit
 
 
 class WireStep(msgspec.Struct, frozen=True):
@@ -190,6 +209,13 @@ class PipelineBody(msgspec.Struct, frozen=True):
     baton: str | None = None
 
 
+class CursorBody(msgspec.Struct, frozen=True):
+    """A request of POST /v3/cursor."""
+
+    batch: WireBatch
+    baton: str | None = None
+
+
 _decode_pipeline = msgspec.json.Decoder(PipelineBody).decode
 
 
@@ -206,6 +232,14 @@ def decode_pipeline(body: bytes | bytearray) -> PipelineBody:
     return pipeline
 
 
+def decode_cursor(body: bytes | bytearray) -> CursorBody:
+    """Read a request for a cursor; raises HranaProtocolError."""
+    try:
+        return _decode_cursor(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise HranaProtocolError(f"the body is not a Hrana batch: {error}") from error
+
+
 class _ExecuteBody(msgspec.Struct, frozen=True):
     stmt: WireStatement
 
@@ -214,6 +248,7 @@ class _BatchBodyIn(msgspec.Struct, frozen=True):
     batch: WireBatch
 
 
+_decode_cursor = msgspec.json.Decoder(CursorBody).decode
 _decode_execute = msgspec.json.Decoder(_ExecuteBody).decode
 _decode_batch = msgspec.json.Decoder(_BatchBodyIn).decode
 
@@ -307,7 +342,7 @@ def _value(wire: WireValue) -> Value:
     kind = type(wire)
     if kind is IntegerValue:
         return _integer(wire.value, "an integer")  # type: ignore[union-attr, arg-type]
-    if kind is TextValue or kind is FloatValue:
+    if kind is TextValue or kind is FloatValue or kind is PlainValue:
         return wire.value  # type: ignore[union-attr]
     if isinstance(wire, BlobValue):
         return decode_base64(wire.base64)
@@ -353,14 +388,14 @@ def _condition(wire: WireCondition, number: int, depth: int) -> store.Condition:
     """Turn a step's condition; `number` is the step's own, conditions may name earlier steps only."""
     if depth > CONDITION_DEPTH_MAX:
         raise HranaProtocolError(f"conditions are nested more than {CONDITION_DEPTH_MAX} deep")
-    if isinstance(wire, _Ok | _Error):
+    if isinstance(wire, WireOk | WireError):
         if not 0 <= wire.step < number:
             raise HranaProtocolError(f"the condition of step {number} names step {wire.step}, which is not before it")
-        return store.StepOk(wire.step) if isinstance(wire, _Ok) else store.StepError(wire.step)
-    if isinstance(wire, _Not):
+        return store.StepOk(wire.step) if isinstance(wire, WireOk) else store.StepError(wire.step)
+    if isinstance(wire, WireNot):
         return store.Not(_condition(wire.cond, number, depth + 1))
-    if isinstance(wire, _And):
+    if isinstance(wire, WireAnd):
         return store.And(tuple(_condition(each, number, depth + 1) for each in wire.conds))
-    if isinstance(wire, _Or):
+    if isinstance(wire, WireOr):
         return store.Or(tuple(_condition(each, number, depth + 1) for each in wire.conds))
     return store.IsAutocommit()

@@ -18,10 +18,11 @@ from pando.errors import PandoError, TransactionTimeout, invariant
 from pando.sql.answers import encode_answer, encode_failure, encode_stateless
 from pando.sql.attached import AttachedStreams
 from pando.sql.basis import Bases
-from pando.sql.calls import Answer, BatonElsewhere, Call
+from pando.sql.calls import Answer, BatonElsewhere, Call, CursorAnswer
 from pando.sql.freshness import SESSION
+from pando.sql.http_encodings import EncodeAnswer
 from pando.sql.lateness import Lateness
-from pando.sql.messages import CloseSqlRequest, PipelineBody, StoreSqlRequest
+from pando.sql.messages import BatchRequest, CloseSqlRequest, CursorBody, PipelineBody, StoreSqlRequest
 from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan, make_plan
 from pando.sql.readers import ReadOptions
@@ -98,11 +99,16 @@ class SqlService:
         """Give the commit that the caller wrote and this node did not show in time; None if there is none."""
         return self._own_writes.owed(call.caller, call.database, visible) if self._own_writes else None
 
-    async def answer(self, pipeline: PipelineBody, call: Call) -> Answer:
+    async def answer(self, pipeline: PipelineBody, call: Call, encode: EncodeAnswer = encode_answer) -> Answer:
         """Run a pipeline. Raises HranaProtocolError, StreamExpired, BatonElsewhere and the errors of the node."""
         slots, baton, bookmark = await self._answer(pipeline, call)
         txid = None if bookmark is None else int(bookmark.txid)
-        return Answer(encode_answer(slots, baton=baton, base_url=self._base_url, txid=txid), bookmark)
+        return Answer(encode(slots, baton=baton, base_url=self._base_url, txid=txid), bookmark)
+
+    async def answer_cursor(self, body: CursorBody, call: Call) -> CursorAnswer:
+        """Run the batch of a cursor over HTTP. Raises as `answer`."""
+        slots, baton, bookmark = await self._answer(PipelineBody([BatchRequest(body.batch)], body.baton), call)
+        return CursorAnswer(slots[0], baton, self._base_url, bookmark)
 
     def answer_at_once(self, pipeline: PipelineBody, call: Call) -> Answer | Coroutine[Any, Any, Answer] | None:
         """Answer the plainest pipelines with the least ado; None: use `answer`.

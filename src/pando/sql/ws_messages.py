@@ -1,7 +1,8 @@
 """Messages of Hrana over WebSocket (versions 1 to 3, JSON): text frames to values, and back. Pure.
 
 The requests are those of a pipeline with the number of their stream; statements, batches, values and results are the
-same (`pando.sql.messages`, `pando.sql.answers`). Not here: what the numbers stand for (`pando.sql.ws_session`).
+same (`pando.sql.messages`, `pando.sql.answers`). Not here: what the numbers stand for (`pando.sql.ws_session`), which
+subprotocol is spoken (`pando.sql.ws_encodings`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Annotated, Final
 
 import msgspec
 
-from pando.errors import CallerError
 from pando.sql.answers import error_body, response_body
 from pando.sql.messages import (
     BatchRequest,
@@ -28,13 +28,10 @@ from pando.sql.messages import (
 )
 from pando.store.requests import Failure, Result
 
-PROTOCOLS: Final = {"hrana3": 3, "hrana2": 2, "hrana1": 1}
-"""Names of subprotocols, the one that we like best first, and their versions."""
-
 UNSUPPORTED_DATA: Final = 1003
-"""Close code for a binary frame, of which JSON has none (RFC 6455 section 7.4.1, as the next ones)."""
+"""Close code for a binary frame where texts are spoken, and the reverse (RFC 6455 section 7.4.1, as the next ones)."""
 UNREADABLE: Final = 1007
-"""Close code for a text that is no message."""
+"""Close code for a frame that is no message."""
 VIOLATION: Final = 1008
 """Close code for a message that must not come here and now."""
 OUR_BUG: Final = 1011
@@ -45,25 +42,7 @@ _Uint32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 
 
 class Unreadable(HranaProtocolError):
-    """The text is no message of the protocol."""
-
-
-class NoCommonProtocol(CallerError):
-    """The client offers only subprotocols that we do not speak."""
-
-
-def choose_protocol(offered: Sequence[str]) -> tuple[str | None, int]:
-    """Give the subprotocol to answer with, spelled as offered, and its version. Raises NoCommonProtocol.
-
-    A client that offers none speaks version 1, and no name is sent back.
-    """
-    if not offered:
-        return None, 1
-    spelled = {name.lower(): name for name in reversed(offered)}
-    for name, version in PROTOCOLS.items():
-        if name in spelled:
-            return spelled[name], version
-    raise NoCommonProtocol(f"none of the offered subprotocols is spoken here, only {', '.join(PROTOCOLS)}")
+    """The frame is no message of the protocol."""
 
 
 # -- from the client ----------------------------------------------------------------------------------------------
@@ -87,29 +66,39 @@ class CloseStream(msgspec.Struct, frozen=True, tag_field="type", tag="close_stre
     stream_id: _Int32
 
 
-class _Execute(msgspec.Struct, frozen=True, tag_field="type", tag="execute"):
+class WsExecute(msgspec.Struct, frozen=True, tag_field="type", tag="execute"):
+    """Run a statement."""
+
     stream_id: _Int32
     stmt: WireStatement
 
 
-class _Batch(msgspec.Struct, frozen=True, tag_field="type", tag="batch"):
+class WsBatch(msgspec.Struct, frozen=True, tag_field="type", tag="batch"):
+    """Run a batch."""
+
     stream_id: _Int32
     batch: WireBatch
 
 
-class _Sequence(msgspec.Struct, frozen=True, tag_field="type", tag="sequence"):
+class WsSequence(msgspec.Struct, frozen=True, tag_field="type", tag="sequence"):
+    """Run a script."""
+
     stream_id: _Int32
     sql: str | None = None
     sql_id: int | None = None
 
 
-class _Describe(msgspec.Struct, frozen=True, tag_field="type", tag="describe"):
+class WsDescribe(msgspec.Struct, frozen=True, tag_field="type", tag="describe"):
+    """Describe a statement."""
+
     stream_id: _Int32
     sql: str | None = None
     sql_id: int | None = None
 
 
-class _GetAutocommit(msgspec.Struct, frozen=True, tag_field="type", tag="get_autocommit"):
+class WsGetAutocommit(msgspec.Struct, frozen=True, tag_field="type", tag="get_autocommit"):
+    """Ask whether no transaction is open."""
+
     stream_id: _Int32
 
 
@@ -134,7 +123,7 @@ class CloseCursor(msgspec.Struct, frozen=True, tag_field="type", tag="close_curs
     cursor_id: _Int32
 
 
-_ForDatabase = _Execute | _Batch | _Sequence | _Describe | _GetAutocommit
+_ForDatabase = WsExecute | WsBatch | WsSequence | WsDescribe | WsGetAutocommit
 ForCursor = OpenCursor | FetchCursor | CloseCursor
 ForTexts = StoreSqlRequest | CloseSqlRequest
 WsRequest = _ForDatabase | ForCursor | ForTexts | OpenStream | CloseStream
@@ -150,7 +139,7 @@ class Asked(msgspec.Struct, frozen=True, tag_field="type", tag="request"):
 _decode = msgspec.json.Decoder(Hello | Asked).decode
 
 
-def decode_client_message(text: str) -> Hello | Asked:
+def decode_client_message(text: str | bytes) -> Hello | Asked:
     """Read a text frame; raises Unreadable."""
     try:
         message: Hello | Asked = _decode(text)
@@ -161,15 +150,15 @@ def decode_client_message(text: str) -> Hello | Asked:
 
 def for_database(request: WsRequest) -> tuple[int, WireRequest] | None:
     """Give the number of the stream and the request as a pipeline has it; None if it is not for the database."""
-    if isinstance(request, _Execute):
+    if isinstance(request, WsExecute):
         return request.stream_id, ExecuteRequest(request.stmt)
-    if isinstance(request, _Batch | OpenCursor):
+    if isinstance(request, WsBatch | OpenCursor):
         return request.stream_id, BatchRequest(request.batch)
-    if isinstance(request, _Sequence):
+    if isinstance(request, WsSequence):
         return request.stream_id, SequenceRequest(request.sql, request.sql_id)
-    if isinstance(request, _Describe):
+    if isinstance(request, WsDescribe):
         return request.stream_id, DescribeRequest(request.sql, request.sql_id)
-    if isinstance(request, _GetAutocommit):
+    if isinstance(request, WsGetAutocommit):
         return request.stream_id, GetAutocommitRequest()
     return None
 
@@ -215,6 +204,6 @@ def encode_response(request_id: int, result: Result | str, txid: int | None = No
     return _encode(_ResponseOk(request_id, response_body(result, None if txid is None else str(txid))))
 
 
-def encode_fetched(request_id: int, entries: Sequence[msgspec.Raw], *, is_done: bool) -> bytes:
+def encode_fetched(request_id: int, entries: Sequence[bytes], *, is_done: bool) -> bytes:
     """Write entries of a cursor."""
-    return _encode(_ResponseOk(request_id, _Fetched(entries, is_done)))
+    return _encode(_ResponseOk(request_id, _Fetched([msgspec.Raw(entry) for entry in entries], is_done)))

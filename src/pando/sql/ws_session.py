@@ -24,8 +24,8 @@ from pando.sql.messages import HranaProtocolError, StoreSqlRequest, WireRequest,
 from pando.sql.service import Call, SqlService
 from pando.sql.streams import Stream
 from pando.sql.texts import StoredTexts
+from pando.sql.ws_encodings import WS_JSON, WsEncoding
 from pando.sql.ws_messages import (
-    HELLO_OK,
     Asked,
     CloseCursor,
     CloseStream,
@@ -34,10 +34,6 @@ from pando.sql.ws_messages import (
     Hello,
     OpenCursor,
     OpenStream,
-    decode_client_message,
-    encode_fetched,
-    encode_hello_error,
-    encode_response,
     for_database,
 )
 from pando.store.requests import BatchResult, Failure, Request
@@ -61,7 +57,7 @@ JWT_CHARS_MAX: Final = 16 * limits.KIB
 
 Headers = list[tuple[bytes, bytes]]
 Authenticate = Callable[[Headers], Access]
-SendText = Callable[[bytes], Awaitable[None]]
+SendMessage = Callable[[bytes], Awaitable[None]]
 OnBug = Callable[[Exception], Awaitable[None]]
 
 
@@ -99,7 +95,8 @@ class WsSession:
         call: Call,
         headers: Headers,
         version: int,
-        send: SendText,
+        encoding: WsEncoding = WS_JSON,
+        send: SendMessage,
         on_bug: OnBug,
     ) -> None:
         """`call`: what the handshake said, its access and caller to be replaced; `headers`: the handshake's.
@@ -111,6 +108,7 @@ class WsSession:
         self._call = call
         self._headers = headers
         self._version = version
+        self._encoding = encoding
         self._send = send
         self._on_bug = on_bug
         self._is_welcome = False
@@ -125,15 +123,15 @@ class WsSession:
         self._waiting_bytes = 0
         self._room = asyncio.Event()
 
-    async def take(self, text: str) -> None:
+    async def take(self, frame: str | bytes) -> None:
         """Take a message; returns when the next one may come. Raises HranaProtocolError, OSError."""
-        message = decode_client_message(text)
+        message = self._encoding.decode(frame)
         if isinstance(message, Hello):
             await self._hello(message)
             return
         if not self._is_welcome:
             raise HranaProtocolError("the first message must be a hello")
-        await self._request(message, len(text))
+        await self._request(message, len(frame))
         while self._is_full():
             self._room.clear()
             await self._room.wait()
@@ -168,11 +166,11 @@ class WsSession:
             access = self._authenticate(self._headers)
             access.check_database(self._call.database)
         except PandoError as error:
-            await self._send(encode_hello_error(failure_of(error)))
+            await self._send(self._encoding.hello_error(failure_of(error)))
             raise NotWelcome(error.message) from error
         self._call = replace(self._call, access=access)
         self._is_welcome = True
-        await self._send(HELLO_OK)
+        await self._send(self._encoding.hello_ok)
 
     def _call_now(self) -> Call:
         """Give what the connection may do; a token is looked at for each request, since it may expire."""
@@ -222,21 +220,21 @@ class WsSession:
             self._streams[number] = _Stream(self._service.attach(self._call.database))
         except PandoError as error:
             self._streams[number] = _Stream(None, failure_of(error))
-            return encode_response(request_id, failure_of(error))
-        return encode_response(request_id, "open_stream")
+            return self._encoding.response(request_id, failure_of(error))
+        return self._encoding.response(request_id, "open_stream")
 
     def _close_stream(self, request_id: int, number: int, size: int) -> bytes | None:
         """Close after what is under way. The number is free at once; an unknown one is fine."""
         stream = self._streams.pop(number, None)
         if stream is None or stream.stream is None:
-            return encode_response(request_id, "close_stream")
+            return self._encoding.response(request_id, "close_stream")
         self._closing.add(stream)
         self._add(stream, _Job(request_id, size, partial(self._end_stream, request_id, stream)))
         return None
 
     async def _end_stream(self, request_id: int, stream: _Stream) -> bytes:
         self._detach(stream)
-        return encode_response(request_id, "close_stream")
+        return self._encoding.response(request_id, "close_stream")
 
     def _detach(self, stream: _Stream) -> None:
         self._closing.discard(stream)
@@ -248,9 +246,9 @@ class WsSession:
 
     def _keep_text(self, request_id: int, request: ForTexts) -> bytes:
         if isinstance(request, StoreSqlRequest):
-            return encode_response(request_id, self._texts.store(request.sql_id, request.sql) or "store_sql")
+            return self._encoding.response(request_id, self._texts.store(request.sql_id, request.sql) or "store_sql")
         self._texts.close(request.sql_id)
-        return encode_response(request_id, "close_sql")
+        return self._encoding.response(request_id, "close_sql")
 
     # -- SQL ------------------------------------------------------------------------------------------------------
 
@@ -269,7 +267,7 @@ class WsSession:
         if cursor_id is not None:
             self._note_cursor(stream, cursor_id)
         if failure is not None:
-            return encode_response(request_id, failure)
+            return self._encoding.response(request_id, failure)
         arguments = (stream, to_request(wire, self._texts.stored), call, replication_index(wire))
         work = self._execute if cursor_id is None else partial(self._open_cursor, cursor_id)
         self._add(stream, _Job(request_id, size, partial(work, request_id, *arguments)))
@@ -285,7 +283,7 @@ class WsSession:
     async def _execute(self, request_id: int, stream: _Stream, request: Request, call: Call, min_txid: int) -> bytes:
         assert stream.stream is not None
         result, txid = await self._service.run_attached(stream.stream, request, call, min_txid)
-        return encode_response(request_id, result, txid or None)
+        return self._encoding.response(request_id, result, txid or None)
 
     # -- cursors --------------------------------------------------------------------------------------------------
 
@@ -302,10 +300,10 @@ class WsSession:
         assert stream.stream is not None
         result, _ = await self._service.run_attached(stream.stream, request, call, min_txid)
         if not isinstance(result, BatchResult):
-            return encode_response(request_id, result)
+            return self._encoding.response(request_id, result)
         if cursor_id in stream.cursors:
-            stream.cursors[cursor_id] = Cursor(result)
-        return encode_response(request_id, "open_cursor")
+            stream.cursors[cursor_id] = Cursor(result, self._encoding.entries)
+        return self._encoding.response(request_id, "open_cursor")
 
     def _use_cursor(self, request_id: int, request: FetchCursor | CloseCursor, size: int) -> bytes | None:
         """Fetch or close after what is under way in the cursor's stream. To close an unknown one is fine."""
@@ -316,7 +314,7 @@ class WsSession:
             work = partial(self._fetch, request_id, stream, request.cursor_id, request.max_count)
         else:
             if stream is None:
-                return encode_response(request_id, "close_cursor")
+                return self._encoding.response(request_id, "close_cursor")
             work = partial(self._close_cursor, request_id, stream, request.cursor_id)
         self._add(stream, _Job(request_id, size, work))
         return None
@@ -324,14 +322,14 @@ class WsSession:
     async def _fetch(self, request_id: int, stream: _Stream, cursor_id: int, count_max: int) -> bytes:
         cursor = stream.cursors.get(cursor_id)
         if cursor is None:
-            return encode_response(request_id, Failure("The cursor could not be opened", "CURSOR_NOT_OPEN"))
+            return self._encoding.response(request_id, Failure("The cursor could not be opened", "CURSOR_NOT_OPEN"))
         entries = cursor.fetch(count_max)
-        return encode_fetched(request_id, entries, is_done=cursor.is_done)
+        return self._encoding.fetched(request_id, entries, is_done=cursor.is_done)
 
     async def _close_cursor(self, request_id: int, stream: _Stream, cursor_id: int) -> bytes:
         if stream.cursors.pop(cursor_id, None) is not None or self._cursors.get(cursor_id) is stream:
             self._cursors.pop(cursor_id, None)
-        return encode_response(request_id, "close_cursor")
+        return self._encoding.response(request_id, "close_cursor")
 
     # -- order ----------------------------------------------------------------------------------------------------
 
@@ -372,7 +370,7 @@ class WsSession:
                 try:
                     answer = await job.work()
                 except PandoError as error:
-                    answer = encode_response(job.request_id, failure_of(error))
+                    answer = self._encoding.response(job.request_id, failure_of(error))
                 await self._send(answer)
         finally:
             self._waiting -= 1

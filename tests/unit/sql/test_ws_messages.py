@@ -21,11 +21,9 @@ from pando.sql.ws_messages import (
     CloseStream,
     FetchCursor,
     Hello,
-    NoCommonProtocol,
     OpenCursor,
     OpenStream,
     Unreadable,
-    choose_protocol,
     decode_client_message,
     encode_fetched,
     encode_hello_error,
@@ -46,31 +44,6 @@ def request(**fields: object) -> Any:
 
 def sent(result: Any, txid: int | None = None) -> Any:
     return json.loads(encode_response(7, result, txid))
-
-
-# -- subprotocols -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("offered", "expected"),
-    [
-        ([], (None, 1)),
-        (["hrana1"], ("hrana1", 1)),
-        (["hrana2", "hrana1"], ("hrana2", 2)),
-        (["hrana1", "hrana2", "hrana3", "hrana3-protobuf"], ("hrana3", 3)),
-        (["other", "HRANA2"], ("HRANA2", 2)),
-        (["Hrana2", "hrana2"], ("Hrana2", 2)),
-    ],
-)
-def test_newest_common_version_is_chosen_in_the_clients_spelling(
-    offered: list[str], expected: tuple[str | None, int]
-) -> None:
-    assert choose_protocol(offered) == expected
-
-
-def test_nothing_in_common_says_what_is_spoken() -> None:
-    with pytest.raises(NoCommonProtocol, match="hrana3, hrana2, hrana1"):
-        choose_protocol(["hrana9"])
 
 
 # -- from the client --------------------------------------------------------------------------------------------------
