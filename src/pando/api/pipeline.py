@@ -326,6 +326,10 @@ def _caller(request: Request, value: bytes) -> None:
     request.caller = value
 
 
+def _other_caller(request: Request, value: bytes) -> None:
+    request.caller = request.caller or value
+
+
 def _expect(request: Request, value: bytes) -> None:
     request.expects_continue = value.lower() == b"100-continue"
 
@@ -341,6 +345,7 @@ _HEADERS: dict[bytes, Callable[[Request, bytes], None]] = {
     b"content-length": _length,
     b"cookie": _cookie,
     b"authorization": _caller,
+    b"x-authorization": _other_caller,
     b"expect": _expect,
     BATON_HOP: _hopped,
 }
