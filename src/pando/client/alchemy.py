@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from sqlalchemy import pool
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine import URL
 
 from pando import client
+from pando.client.targets import DEFAULT_URL
 
 AUTOCOMMIT: Final = "AUTOCOMMIT"
 READ_COMMITTED: Final = "READ COMMITTED"
@@ -44,17 +46,17 @@ class PandoDialect(SQLiteDialect):
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
         """Turn SQLAlchemy's URL into ours; options of its query are those of `pando.connect`."""
         query: Mapping[str, Any] = url.query
-        nodes = query.get("node", ())
-        places = [f"{_host(url.host)}:{url.port}" if url.port else _host(url.host)] if url.host else []
-        places += [nodes] if isinstance(nodes, str) else nodes
-        options = {name: value for name, value in query.items() if name not in {"node", "tls"}}
-        options.setdefault("share", True)
+        given = query.get("node", ())
+        nodes = [f"{_host(url.host)}:{url.port}" if url.port else _host(url.host)] if url.host else []
+        nodes += [given] if isinstance(given, str) else given
+        options = {name: value for name, value in query.items() if name != "node"}
+        named: dict[str, Any] = {} if "share" in options else {"share": True}
         if token := url.password or url.username:
-            options["token"] = str(token)
+            named["token"] = str(token)
         if url.database:
-            options["database"] = url.database
-        tls = f"?tls={query['tls']}" if "tls" in query else ""
-        return [f"pando://{','.join(places)}{tls}" if places else ""], options
+            named["database"] = url.database
+        place = f"pando://{','.join(nodes)}" if nodes else DEFAULT_URL if options else ""
+        return [f"{place}?{urlencode(options, doseq=True)}" if options else place], named
 
     def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:  # noqa: ANN401
         found = connection.exec_driver_sql("SELECT sqlite_version()").scalar()

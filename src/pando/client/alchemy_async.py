@@ -9,7 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import pool
-from sqlalchemy.connectors.asyncio import AsyncAdapt_dbapi_connection, AsyncAdapt_dbapi_cursor, AsyncAdapt_terminate
+from sqlalchemy.connectors.asyncio import (
+    AsyncAdapt_dbapi_connection,
+    AsyncAdapt_dbapi_cursor,
+    AsyncAdapt_dbapi_ss_cursor,
+    AsyncAdapt_terminate,
+)
+from sqlalchemy.dialects.sqlite.base import SQLiteExecutionContext
 from sqlalchemy.engine import URL
 
 from pando import client
@@ -29,11 +35,18 @@ class AdaptedCursor(AsyncAdapt_dbapi_cursor):
     __slots__ = ()
 
 
+class AdaptedStreamCursor(AsyncAdapt_dbapi_ss_cursor):
+    """A cursor for `stream()`: its rows are here already."""
+
+    __slots__ = ()
+
+
 class AdaptedConnection(AsyncAdapt_terminate, AsyncAdapt_dbapi_connection):
     """A connection whose calls wait."""
 
     __slots__ = ()
     _cursor_cls = AdaptedCursor
+    _ss_cursor_cls = AdaptedStreamCursor
     _connection: AsyncConnection  # type: ignore[assignment]
 
     @property
@@ -81,12 +94,22 @@ class AdaptedModule:
         return AdaptedConnection(self, await_(opening))
 
 
+class PandoExecutionContext(SQLiteExecutionContext):
+    """Makes the cursor for `stream()`."""
+
+    def create_server_side_cursor(self) -> Any:  # noqa: ANN401
+        """Make one."""
+        return self._dbapi_connection.cursor(server_side=True)
+
+
 class AsyncPandoDialect(PandoDialect):
     """SQLite over Pando's nodes, for asyncio."""
 
     driver = "asyncio"
     is_async = True
     has_terminate = True
+    supports_server_side_cursors = True
+    execution_ctx_cls = PandoExecutionContext
     supports_statement_cache = True
 
     @classmethod

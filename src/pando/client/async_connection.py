@@ -160,6 +160,7 @@ class AsyncConnection:
                 await asyncio.shield(self._ending)
                 self._ending = None
             self._check()
+            was_open = self._session.in_transaction
             steps = call()
             outcome: Outcome = None
             try:
@@ -169,7 +170,7 @@ class AsyncConnection:
                         await asyncio.sleep(wish.seconds)
                         outcome = None
                     elif wish.is_heard_out:
-                        outcome = await self._hear_out(steps, wish)
+                        outcome = await self._hear_out(steps, wish, was_open=was_open)
                     else:
                         outcome = await self._transport.send(wish)
             except StopIteration as end:
@@ -178,16 +179,16 @@ class AsyncConnection:
                 if self._ending is None:
                     steps.close()
 
-    async def _hear_out(self, steps: Steps[T], wish: Send) -> Outcome:
+    async def _hear_out(self, steps: Steps[T], wish: Send, *, was_open: bool) -> Outcome:
         """Send what concerns a transaction; when the caller is cancelled meanwhile, its end is left to a task."""
         sending = asyncio.ensure_future(self._transport.send(wish))
         try:
             return await asyncio.shield(sending)
         except asyncio.CancelledError:
-            self._ending = asyncio.ensure_future(self._roll_back_after(steps, sending))
+            self._ending = asyncio.ensure_future(self._roll_back_after(steps, sending, was_open=was_open))
             raise
 
-    async def _roll_back_after(self, steps: Steps[Any], sending: asyncio.Future[Any]) -> None:
+    async def _roll_back_after(self, steps: Steps[Any], sending: asyncio.Future[Any], *, was_open: bool) -> None:
         """Let the call end as it would have, then roll the transaction back."""
         outcome: Outcome = await sending
         with contextlib.suppress(StopIteration, exceptions.Error):
@@ -197,7 +198,7 @@ class AsyncConnection:
                     break  # it was to be tried again: nothing is open
                 outcome = await self._transport.send(wish)
         steps.close()
-        ending = self._session.give_up("a call was cancelled")
+        ending = self._session.give_up("a call was cancelled", is_loss=was_open)
         with contextlib.suppress(StopIteration):
             wish = next(ending)
             while isinstance(wish, Send):

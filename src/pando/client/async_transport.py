@@ -41,7 +41,12 @@ class AsyncTransport:
             ) as response:
                 body = await _read(response)
                 return Reply(response.status, response.headers.get("pando-bookmark", ""), body)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except (
+            aiohttp.ClientConnectorError,
+            aiohttp.ConnectionTimeoutError,
+            aiohttp.InvalidURL,
+            UnicodeError,
+        ) as error:
             return Broken(_describe(error, "nobody answers there"), is_sent=False)
         except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:  # noqa: UP041
             return Broken(_describe(error, f"no answer within {request.timeout_s:g} s"), is_sent=True)

@@ -17,7 +17,7 @@ from pando.client import exceptions
 from pando.client.batching import execute_many
 from pando.client.cursors import CursorState, RowFactory
 from pando.client.exceptions import ProgrammingError
-from pando.client.judging import Broken, Send
+from pando.client.judging import Send
 from pando.client.session import Outcome, Session, Steps
 from pando.client.sharing import bookmarks_of, nodes_of
 from pando.client.targets import Target
@@ -179,17 +179,15 @@ class Connection:
             try:
                 while True:
                     wish = steps.send(outcome)
-                    outcome = self._do(wish) if isinstance(wish, Send) else self._sleep(wish.seconds)
+                    outcome = None
+                    if isinstance(wish, Send):
+                        outcome = self._transport.send(wish)
+                    else:
+                        self._sleep(wish.seconds)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
             finally:
                 steps.close()
-
-    def _do(self, wish: Send) -> Outcome:
-        try:
-            return self._transport.send(wish)
-        except UnicodeError as error:  # a host name that cannot be one
-            return Broken(str(error), is_sent=False)
 
 
 def set_autocommit(session: Session, value: bool) -> None:

@@ -104,7 +104,6 @@ _KINDS: Final[dict[str, type[Error]]] = {
     "CHECKSUM_MISMATCH": DatabaseError,
     "SQLITE_MISUSE": ProgrammingError,
     "SQLITE_RANGE": ProgrammingError,
-    "SQL_PARSE_ERROR": ProgrammingError,
     "SQL_NO_STATEMENT": ProgrammingError,
     "SQL_MANY_STATEMENTS": ProgrammingError,
     "ARGS_INVALID": ProgrammingError,

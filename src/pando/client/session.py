@@ -136,11 +136,12 @@ class Session:
         if self._lost is not None:
             raise TransactionLost(self._lost.message, code=self._lost.code)
 
-    def give_up(self, reason: str) -> Steps[None]:
-        """Roll back what is open because a call was broken off; the program has yet to hear of that."""
+    def give_up(self, reason: str, *, is_loss: bool) -> Steps[None]:
+        """Roll back what is open because a call was broken off; if more than that is lost, the program has to hear."""
         if self._pinned is not None:
             yield from self.rollback()
-            self._lose(lost(reason))
+            if is_loss:
+                self._lose(lost(reason))
 
     # -- inside of a transaction --------------------------------------------------------------------------------------
 

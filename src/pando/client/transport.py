@@ -47,7 +47,7 @@ class Transport:
         node = request.node
         try:
             connection = self._take(node, request.timeout_s)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
             return Broken(_describe(error, "nobody answers there"), is_sent=False)
         is_sent = False
         try:

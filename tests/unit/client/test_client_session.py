@@ -489,7 +489,9 @@ def may_have_done(outcome):
         body = json.loads(outcome.body)
     except ValueError:
         return outcome.status != 429
+    if not isinstance(body, dict):
+        return True
     if outcome.status != 200:
         return not body.get("retryable")
-    first = body["results"][0] if isinstance(body, dict) and body.get("results") else {}
+    first = body["results"][0] if body.get("results") else {}
     return first.get("error", {}).get("code") != "TRANSACTION_BUSY"
