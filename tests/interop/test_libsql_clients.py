@@ -58,7 +58,7 @@ def test_npm_client(nodes, role, scheme):
         "reading": "4",
         "readOnly": "SQLITE_READONLY",
         "noTable": "SQLITE_ERROR",
-        "syntax": "SQL_INPUT_ERROR",
+        "syntax": "SQL_PARSE_ERROR",
         "unique": "SQLITE_CONSTRAINT",
         "arguments": "ARGS_INVALID",
         "afterMultiple": "6",
@@ -81,7 +81,7 @@ def test_pypi_client(nodes, role, scheme):
         "failed_batch": "SQLITE_CONSTRAINT",
         "after_failed_batch": 2,
         "no_table": "SQLITE_ERROR",
-        "syntax": "SQL_INPUT_ERROR",
+        "syntax": "SQL_PARSE_ERROR",
         "unique": "SQLITE_CONSTRAINT",
         "after_parallel_writes": 42,
     }

@@ -321,10 +321,10 @@ def _index(given: str | int | None) -> int:
 def _sql(sql: str | None, sql_id: int | None, stored: Mapping[int, str]) -> str:
     if sql is not None:
         if sql_id is not None:
-            raise HranaProtocolError("both `sql` and `sql_id` are given; exactly one of them must be")
+            raise HranaProtocolError("Either `sql` or `sql_id` are required, but not both")
         return sql
     if sql_id is None:
-        raise HranaProtocolError("neither `sql` nor `sql_id` is given; exactly one of them must be")
+        raise HranaProtocolError("Either `sql` or `sql_id` are required")
     text = stored.get(sql_id)
     if text is None:
         raise HranaProtocolError(f"SQL text {sql_id} not found")
@@ -390,7 +390,9 @@ def _condition(wire: WireCondition, number: int, depth: int) -> store.Condition:
         raise HranaProtocolError(f"conditions are nested more than {CONDITION_DEPTH_MAX} deep")
     if isinstance(wire, WireOk | WireError):
         if not 0 <= wire.step < number:
-            raise HranaProtocolError(f"the condition of step {number} names step {wire.step}, which is not before it")
+            raise HranaProtocolError(
+                f"Invalid reference to step in a batch condition: step {number} names {wire.step}, not an earlier one"
+            )
         return store.StepOk(wire.step) if isinstance(wire, WireOk) else store.StepError(wire.step)
     if isinstance(wire, WireNot):
         return store.Not(_condition(wire.cond, number, depth + 1))

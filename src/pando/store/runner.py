@@ -503,8 +503,10 @@ def _bind(parameters: tuple[str | None, ...], statement: Statement) -> Args:
                 code="ARGS_BOTH_POSITIONAL_AND_NAMED",
             )
         return _bind_named(parameters, statement.named_args)
-    if len(args) != len(parameters):
-        raise _bad_args(f"the statement has {len(parameters)} parameters, {len(args)} arguments were given")
+    if len(args) < len(parameters):
+        raise _bad_args(f"value for parameter {parameters[len(args)] or len(args) + 1} not found")
+    if len(args) > len(parameters):
+        raise _bad_args(f"too many parameters, expected {len(parameters)} found {len(args)}")
     return args
 
 

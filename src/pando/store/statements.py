@@ -11,6 +11,7 @@ the table in `pando.store.pragmas`. Not here: execution (see `pando.store.runner
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -171,6 +172,10 @@ def harden(connection: apsw.Connection) -> None:
     connection.limit(apsw.SQLITE_LIMIT_WORKER_THREADS, 0)
 
 
+_NO_SQL: Final = re.compile(r'near ".*": syntax error$|incomplete input$|unrecognized token: ', re.DOTALL)
+"""What SQLite says of a text that its parser refuses, whatever the schema."""
+
+
 def sqlite_failure(error: apsw.Error) -> SqlError:
     """Translate an apsw exception: SQLite's text behind the words that clients look for, and both code names."""
     result = int(getattr(error, "result", apsw.SQLITE_ERROR))
@@ -178,8 +183,11 @@ def sqlite_failure(error: apsw.Error) -> SqlError:
     code = str(apsw.mapping_result_codes.get(result & 0xFF, "SQLITE_ERROR"))
     extended_code = apsw.mapping_extended_result_codes.get(extended)
     offset = getattr(error, "error_offset", -1)
-    if code == "SQLITE_ERROR" and isinstance(offset, int) and offset >= 0:
-        return SqlError(f"SQL input error: {error} (at offset {offset})", code="SQL_INPUT_ERROR", extended_code=code)
+    place = f" (at offset {offset})" if isinstance(offset, int) and offset >= 0 else ""
+    if code == "SQLITE_ERROR" and _NO_SQL.match(str(error)):
+        return SqlError(f"SQL string could not be parsed: {error}{place}", code="SQL_PARSE_ERROR", extended_code=code)
+    if code == "SQLITE_ERROR" and place:
+        return SqlError(f"SQL input error: {error}{place}", code="SQL_INPUT_ERROR", extended_code=code)
     extended_name = str(extended_code) if extended_code is not None else code
     return SqlError(f"SQLite error: {error}", code=code, extended_code=extended_name)
 
@@ -323,14 +331,14 @@ class Statements:
             raise _too_long(sql)
         start = tokens.skip_blank(sql)
         if start == len(sql):
-            raise SqlError("The SQL string does not contain any statement", code="SQL_NO_STATEMENT")
+            raise SqlError("SQL string does not contain any statement", code="SQL_NO_STATEMENT")
         if sql.find(";", 0, start) >= 0:
             sql = sql[start:]  # an empty statement in front; comments stay, so that offsets are the client's
         if _is_begin_readonly(sql):
             return StatementInfo(sql="BEGIN", kind=StatementKind.BEGIN, begin_mode=BeginMode.READONLY)
         prepared, actions = self._prepare(sql)
         if tokens.skip_blank(sql, len(prepared.text)) < len(sql):
-            raise SqlError("The SQL string contains more than one statement", code="SQL_MANY_STATEMENTS")
+            raise SqlError("SQL string contains more than one statement", code="SQL_MANY_STATEMENTS")
         return self._judge(prepared, actions)
 
     # -- judging --
@@ -342,7 +350,7 @@ class Statements:
         if pragma is not None:
             return self._judge_pragma(prepared, pragma)
         if not prepared.has_program:
-            raise SqlError("The SQL string does not contain any statement", code="SQL_NO_STATEMENT")
+            raise SqlError("SQL string does not contain any statement", code="SQL_NO_STATEMENT")
         if prepared.is_explain:
             return _info(prepared, StatementKind.READ)
         control = _judge_control(prepared, actions)

@@ -291,8 +291,8 @@ def test_failing_statements_are_within_the_answer(site: Site) -> None:
             "extended_code": "SQLITE_CONSTRAINT_PRIMARYKEY",
         },
         {
-            "message": 'SQL input error: near "sel": syntax error (at offset 0)',
-            "code": "SQL_INPUT_ERROR",
+            "message": 'SQL string could not be parsed: near "sel": syntax error (at offset 0)',
+            "code": "SQL_PARSE_ERROR",
             "extended_code": "SQLITE_ERROR",
         },
     ]

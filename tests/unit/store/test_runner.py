@@ -133,7 +133,7 @@ def test_errors_do_not_stop_the_rest(bench: Bench) -> None:
         "SQLite error: UNIQUE constraint failed: t.b", "SQLITE_CONSTRAINT", "SQLITE_CONSTRAINT_UNIQUE"
     )
     assert results[2] == Failure(
-        'SQL input error: near "sel": syntax error (at offset 0)', "SQL_INPUT_ERROR", "SQLITE_ERROR"
+        'SQL string could not be parsed: near "sel": syntax error (at offset 0)', "SQL_PARSE_ERROR", "SQLITE_ERROR"
     )
     assert bench.rows("select a from t") == [(1,), (3,)]
 
@@ -160,6 +160,20 @@ def test_failed_statement_leaves_nothing_behind(bench: Bench) -> None:
 )
 def test_wrong_arguments(bench: Bench, sql: str, args: tuple[Value, ...], named: dict[str, Value], code: str) -> None:
     assert bench.failure(sql, *args, **named).code == code
+
+
+@pytest.mark.parametrize(
+    ("sql", "args", "words"),
+    [
+        ("select ?", (), "value for parameter 1 not found"),
+        ("select ?, :a", (1,), "value for parameter :a not found"),
+        ("select ?", (1, 2), "too many parameters, expected 1 found 2"),
+    ],
+)
+def test_wrong_arguments_are_told_in_the_words_of_sqld(
+    bench: Bench, sql: str, args: tuple[Value, ...], words: str
+) -> None:
+    assert bench.failure(sql, *args).message == f"Arguments do not match SQL parameters: {words}"
 
 
 @pytest.mark.parametrize("prefix", ["", ":", "@", "$"])
