@@ -149,13 +149,16 @@ class Connection(asyncio.Protocol):
         self._waiting = asyncio.get_running_loop().create_future()
         return await self._waiting
 
-    async def ask(self, request: str, number: int = 1) -> bytes:
-        """Send a request, give the answer; raises SystemExit for an error."""
-        self.transport.write(frame(f'{{"type":"request","request_id":{number},"request":{{{request}}}}}'))
-        answer = await self.next()
-        if b"response_ok" not in answer[:60] or b'"step_errors":[{' in answer:
+    async def ask(self, request: str) -> None:
+        """Send a request that must succeed; raises SystemExit for an error."""
+        if (answer := await self.try_(request)) is not None:
             raise SystemExit(answer[:300].decode())
-        return answer
+
+    async def try_(self, request: str) -> bytes | None:
+        """Send a request; gives the answer if it is an error."""
+        self.transport.write(frame(f'{{"type":"request","request_id":1,"request":{{{request}}}}}'))
+        answer = await self.next()
+        return answer if b"response_ok" not in answer[:60] or b'"step_errors":[{' in answer else None
 
 
 async def opened(url: str, secret: str, streams: int = 1) -> Connection:
@@ -177,20 +180,24 @@ async def measure(url: str, secret: str, group: Group, connections: int, seconds
     """Let so many connections ask one after the other; gives rate and latency."""
     made = [await opened(url, secret) for _ in range(connections)]
     taken: list[float] = []
+    errors: list[bytes] = []
     until = time.perf_counter() + seconds
 
     async def work(connection: Connection, number: int) -> None:
         while (began := time.perf_counter()) < until:
             number = number * 7919 % ROWS + 1
-            await connection.ask(f'"stream_id":1,{group.before}{number}{group.after}')
-            taken.append(time.perf_counter() - began)
+            answer = await connection.try_(f'"stream_id":1,{group.before}{number}{group.after}')
+            if answer is None:
+                taken.append(time.perf_counter() - began)
+            else:
+                errors.append(answer)
 
     began = time.perf_counter()
     await asyncio.gather(*(work(connection, number) for number, connection in enumerate(made)))
     elapsed = time.perf_counter() - began
     for connection in made:
         connection.transport.close()
-    return {"per_s": round(len(taken) / elapsed), **milliseconds(taken)}
+    return {"per_s": round(len(taken) / elapsed), **milliseconds(taken), "errors": len(errors)}
 
 
 def load(write: str, read: str, secret: str, seconds: float) -> dict[str, Any]:
