@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from pando.api.app import App
 from pando.api.baton_forwarder import BatonForwarder
@@ -67,6 +67,9 @@ from pando.types import DEFAULT_DATABASE
 
 BCRYPT_THREADS: Final = 1
 """Of each process, of which there is one per core."""
+FIRST_LOOK_S: Final = 5.0
+"""How long a process that starts waits for what the system database says."""
+FIRST_LOOK_PAUSE_S: Final = 0.05
 FORGET_S: Final = 60.0
 """Between two looks for changes of the feed that nobody needs any more."""
 
@@ -317,7 +320,13 @@ class Site:
     async def _open(self) -> None:
         """Open the routes once the store has said who the node is."""
         await self.store.until(lambda: bool(self.store.topology.node))
-        self.open = found = OpenSite(self)
+        found = OpenSite(self)
+        try:
+            await self._look_first(found.system)
+        except BaseException:
+            await found.close()
+            raise
+        self.open = found
         self.app.by_first = sql_routes(found)
         self.app.sql, self.app.records, self.app.websocket = found.sql, found.records, found.websocket
         keeping_up = asyncio.get_running_loop().create_task(found.system.run())
@@ -325,6 +334,14 @@ class Site:
         self._tasks.append(keeping_up)
         self._on_open(found)
         self._opened.set()
+
+    async def _look_first(self, system: SystemDatabase) -> None:
+        """Learn what is revoked and configured before the first answer; a node that cannot for long serves without."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_S):
+                await self.until_ready()
+                while not await _succeeds(system.refresh()):
+                    await asyncio.sleep(FIRST_LOOK_PAUSE_S)
 
     # -- now and then --
 
@@ -366,6 +383,16 @@ class Site:
                     raise
                 except PandoError:  # there will be another time
                     continue
+
+
+async def _succeeds(work: Coroutine[Any, Any, None]) -> bool:
+    try:
+        await work
+    except InternalError:
+        raise
+    except PandoError:
+        return False
+    return True
 
 
 async def _every(seconds: float, work: Callable[[], None]) -> None:

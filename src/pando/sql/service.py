@@ -73,7 +73,7 @@ class SqlService:
             bookmark_wait_s=bookmark_wait_s,
             own_write_wait_s=own_write_wait_s,
             read_options=read_options,
-            own_writes=own_writes or OwnWrites(),
+            own_writes=OwnWrites() if own_writes is None else own_writes,
         )
         self._pool, self._local, self._own_writes = self._runs.pool, self._runs.local, self._runs.own_writes
         self._attached = AttachedStreams(self._runs, streams, clock)
