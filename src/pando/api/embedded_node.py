@@ -23,6 +23,7 @@ from pando.errors import NotReady, Overloaded, PandoError, PrimaryUnavailable, U
 from pando.node.http_client import download
 from pando.sql.access import Access
 from pando.sql.calls import Call
+from pando.sql.embedded_generations import GENERATION_FRAMES
 from pando.sql.embedded_images import ExportImages
 from pando.sql.embedded_log import FrameLog
 from pando.sql.pull_reading import PositionsRead, PullReading, Source
@@ -98,6 +99,7 @@ class EmbeddedServices:
     positions: PositionsRead
     layout: Layout
     clock: Clock
+    random_bytes: Callable[[int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +114,12 @@ class Here:
 class EmbeddedNode:
     """One process of a node, as both protocols see it."""
 
-    def __init__(self, services: EmbeddedServices, *, log: FrameLog | None = None) -> None:
+    def __init__(self, services: EmbeddedServices, *, generation_frames: int = GENERATION_FRAMES) -> None:
         self.services = services
         self.store = services.store
         self.clock = services.clock
         layout = services.layout
-        self.log = FrameLog(layout.log, RealFileSystem()) if log is None else log
+        self.log = FrameLog(layout.log, RealFileSystem(), generation_frames=generation_frames)
         self._reading = PullReading(layout.temporary, services.positions, services.clock)
         self.images = ExportImages(layout.temporary, self._reading, self.log)
         self._threads = ThreadPoolExecutor(THREADS, "embedded")
@@ -197,6 +199,10 @@ class EmbeddedNode:
         finally:
             with contextlib.suppress(RuntimeError):  # the thread is in it: its file is closed when it is forgotten
                 self._threads.submit(getattr(blocking, "close", _nothing))
+
+    def random_bits(self, count: int) -> int:
+        """Give a number of so many random bits."""
+        return int.from_bytes(self.services.random_bytes(count // 8), "big")
 
     def sweep_later(self) -> None:
         """Look now and then whether images can go, as long as there are some."""

@@ -138,8 +138,13 @@ class OpenSite:
                 positions=positions,
                 layout=runtime.layout,
                 clock=SystemClock(),
+                random_bytes=random_bytes,
             ),
+            self.service,
             self.system,
+            index=site.index,
+            web_socket=runtime.web_socket,
+            processes_file=runtime.processes_file,
         )
         self._usual_rule = usual_rule(settings.sql_freshness)
         self.system.subscribe(self._configured)

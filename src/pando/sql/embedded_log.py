@@ -113,6 +113,8 @@ class FrameLog:
             index = self._index(log, generation)
             _count(log.reader, index, up_to)
             found = standing(index, frames.start)
+            if found is Standing.CAUGHT_UP and generation.txid > up_to:
+                found = Standing.AHEAD  # nothing here says that it is of this history
             data = b""
             if found is Standing.FRAMES:
                 data = b"".join(_frames(log, index, frames, up_to))
@@ -189,7 +191,7 @@ def _count(reader: LogReader, index: FrameIndex, up_to: TXID) -> None:
     while index.ending is Ending.OPEN:
         entries = reader.read(index.txid, max_bytes=READ_BYTES, up_to=up_to)
         if not entries:
-            if index.txid < up_to and not _is_at(reader, index.txid, index.checksum):
+            if index.txid <= up_to and not _is_at(reader, index.txid, index.checksum):
                 index.ending = Ending.LOST  # a history that does not come from there
             return
         for entry in entries:

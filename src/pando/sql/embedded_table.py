@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pando.errors import NotReady
 from pando.sql.embedded_generations import GENERATION_NUMBER_MAX, Chain, Generation
 from pando.sql.system import SystemDatabase
 from pando.store.requests import Statement, Value
@@ -62,6 +63,22 @@ class GenerationTable:
             ],
             durability="quorum",
         )
+
+    # -- names of databases for clients of the first protocol --
+
+    async def log_id(self, database: str) -> str | None:
+        """Give the name that clients know a database by; None if none has asked. Raises PandoError."""
+        rows = await self._system.rows("SELECT log_id FROM log_ids WHERE database = ?", database)
+        return str(rows[0][0]) if rows else None
+
+    async def make_log_id(self, database: str, log_id: str) -> str:
+        """Give a database a name unless it has one; gives the one that it has then. Raises PandoError."""
+        text = "INSERT INTO log_ids(database, log_id) VALUES (?, ?) ON CONFLICT DO NOTHING"
+        await self._system.write([Statement(text, (database, log_id), want_rows=False)], durability="quorum")
+        found = await self.log_id(database)
+        if found is None:
+            raise NotReady(f"the name of database {database!r} for embedded replicas is not here yet; try again")
+        return found
 
 
 def _decode(row: tuple[Value, ...]) -> Generation:

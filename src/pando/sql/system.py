@@ -49,6 +49,9 @@ TABLES: Final[Mapping[str, str]] = {
         "database TEXT NOT NULL, number INTEGER NOT NULL, epoch INTEGER NOT NULL, txid INTEGER NOT NULL, "
         "checksum INTEGER NOT NULL, is_first INTEGER NOT NULL, PRIMARY KEY(database, number)) WITHOUT ROWID"
     ),
+    "log_ids": (
+        "CREATE TABLE IF NOT EXISTS log_ids(database TEXT NOT NULL PRIMARY KEY, log_id TEXT NOT NULL) WITHOUT ROWID"
+    ),
 }
 """Text of each table by its name; times are milliseconds since 1970, `databases` of a token a JSON list (null: all)."""
 
