@@ -100,16 +100,6 @@ class OpenSite:
             forwarder=BatonForwarder(site.store, runtime.web_socket),
             body_bytes_max=settings.body_size_max,
         )
-        self.pulls = PullUpdates(
-            PullServices(
-                store=site.store,
-                service=self.service,
-                authenticate=site.auth.authenticate,
-                positions=positions,
-                layout=runtime.layout,
-                wait_s=settings.bookmark_wait_s,
-            )
-        )
         self.websocket = WebSocketHandler(self.service, site.auth.authenticate, site.log)
         self.passwords = PasswordWorker(threads=BCRYPT_THREADS)
         self.files = self._cabinet()
@@ -148,6 +138,17 @@ class OpenSite:
         )
         self._usual_rule = usual_rule(settings.sql_freshness)
         self.system.subscribe(self._configured)
+        self.pulls = PullUpdates(
+            PullServices(
+                store=site.store,
+                service=self.service,
+                authenticate=site.auth.authenticate,
+                positions=positions,
+                notices=notices,
+                layout=runtime.layout,
+                wait_s=settings.bookmark_wait_s,
+            )
+        )
         self.realtime = self._streams(commits)
         self.changes = ChangesRoutes(self.desk, commits)
         replica = replica_routes(store, settings.replica_writes)
