@@ -28,12 +28,13 @@ from pando.node.http_client import download
 from pando.sql.access import Access
 from pando.sql.calls import Call
 from pando.sql.freshness import Level
+from pando.sql.notices import Notices
 from pando.sql.pull_messages import PullRequest, decode_pull
 from pando.sql.pull_reading import ImageNeeded, PositionsRead, Pull, PullReading, Source
 from pando.sql.pull_revisions import parse_revision
 from pando.sql.visibility import Asked, Visibility
 from pando.store.layout import Layout
-from pando.store.protocol import Opened, Topology
+from pando.store.protocol import Committed, Opened, Topology
 
 PATH: Final = "pull-updates"
 BODY_BYTES_MAX: Final = 2 * limits.MIB
@@ -88,6 +89,7 @@ class PullServices:
     service: Service
     authenticate: Callable[[RawHeaders], Access]
     positions: PositionsRead
+    notices: Notices
     layout: Layout
     wait_s: float = limits.BOOKMARK_WAIT_S
 
@@ -169,16 +171,8 @@ class PullUpdates:
         place = max(wanted)
         if place <= visible or self._store.is_primary:  # what the primary does not have is of a lost history
             return True
-        return await self._until(call.database, slot, place, self._services.wait_s)
-
-    async def _until(self, database: str, slot: int, place: tuple[int, int], timeout_s: float) -> bool:
-        if self._waiting >= WAITING_MAX:
-            raise Overloaded(f"{self._waiting} clients wait for commits already; pull again later")
-        self._waiting += 1
-        try:
-            return await self._visibility.until(database, place, lambda: self._positions.visible(slot), timeout_s)
-        finally:
-            self._waiting -= 1
+        shown = lambda: self._positions.visible(slot)  # noqa: E731 - it changes
+        return await self._visibility.until(call.database, place, shown, self._services.wait_s)
 
     async def _poll(self, request: Request, database: str, asked: PullRequest, slot: int) -> None:
         """Hold a client that has everything until there is more, its time is over, or it is gone."""
@@ -187,14 +181,25 @@ class PullUpdates:
         epoch, txid = self._positions.visible(slot)
         if parse_revision(asked.client_revision).txid != txid:
             return
-        timeout_s = min(asked.long_poll_ms / 1000, LONG_POLL_S_MAX)
-        more = asyncio.create_task(self._until(database, slot, (epoch, txid + 1), timeout_s))
+        if self._waiting >= WAITING_MAX:
+            raise Overloaded(f"{self._waiting} clients wait for commits already; pull again later")
+        self._waiting += 1
+        committed = asyncio.Event()
+
+        def listener(_: Committed) -> None:
+            if self._positions.visible(slot) > (epoch, txid):
+                committed.set()
+
+        self._services.notices.listen(database, listener)
+        more = asyncio.create_task(committed.wait())
         gone = asyncio.create_task(_until_gone(request))
         try:
-            await asyncio.wait((more, gone), return_when=asyncio.FIRST_COMPLETED)
-            if more.done():
-                more.result()
+            if self._positions.visible(slot) == (epoch, txid):
+                timeout_s = min(asked.long_poll_ms / 1000, LONG_POLL_S_MAX)
+                await asyncio.wait((more, gone), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._waiting -= 1
+            self._services.notices.unlisten(database, listener)
             more.cancel()
             gone.cancel()
             await asyncio.gather(more, gone, return_exceptions=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -13,11 +12,12 @@ from pando.api.pull_updates import PullServices, PullUpdates
 from pando.errors import Blocked, BookmarkTimeout, Unauthorized
 from pando.log import EventLog
 from pando.sql.access import Access
+from pando.sql.notices import Notices
 from pando.sql.pull_revisions import format_revision
 from pando.store.commitlog import CommitLog
 from pando.store.files import RealFileSystem
 from pando.store.layout import Layout
-from pando.store.protocol import Opened
+from pando.store.protocol import Committed, Opened
 from pando.types import TXID, Checksum, Epoch, Position
 
 BASE = Position(epoch=Epoch(1), txid=TXID(7), checksum=Checksum(1 << 63 | 7))
@@ -29,20 +29,28 @@ class Store:
         self.is_primary = is_primary
         self.topology = SimpleNamespace(node="n1", primary_url="")
         self.asked = []
+        self.watched = []
+        self.on_committed = None
 
     async def open_database(self, name):
         return Opened(1, str(self.path), 0, 1)
 
     async def wait_position(self, database, epoch, txid, timeout_s):
         self.asked.append((database, epoch, txid, timeout_s))
-        if timeout_s < 5:
-            raise BookmarkTimeout("not in time")
-        await asyncio.sleep(3600)
+        raise BookmarkTimeout("not in time")
+
+    def watch(self, database):
+        self.watched.append(database)
+
+    def unwatch(self, database):
+        self.watched.remove(database)
 
 
 class Positions:
+    shown = (BASE.epoch, BASE.txid)
+
     def visible(self, slot):
-        return BASE.epoch, BASE.txid
+        return self.shown
 
     about = visible
 
@@ -75,11 +83,13 @@ class Tried:
         log.close()
         self.store = Store(layout.database("data"), **store)
         self.service = Service()
+        self.positions = Positions()
         services = PullServices(
             store=self.store,
             service=self.service,
             authenticate=authenticate,
-            positions=Positions(),
+            positions=self.positions,
+            notices=Notices(self.store),
             layout=layout,
             wait_s=0.05,
         )
@@ -114,20 +124,41 @@ def test_who_has_everything_gets_the_same_revision_and_no_pages(tried):
     assert b"content-length" not in got.headers
 
 
-def test_a_long_poll_ends_with_its_time(tried):
-    async def stay(app, scope, receive, send):
-        """A client that does not go away."""
+class Staying:
+    """A client that does not go away; tells what the store is asked to watch while it waits."""
 
+    def __init__(self, tried, then):
+        self.tried = tried
+        self.then = then
+
+    async def __call__(self, scope, receive, send):
         async def receive_and_wait():
             message = await receive()
-            return message if message["type"] == "http.request" else await asyncio.Event().wait()
+            if message["type"] == "http.request":
+                return message
+            assert self.tried.store.watched == ["data"]
+            self.then()
+            return await asyncio.Event().wait()
 
-        await app(scope, receive_and_wait, send)
+        await self.tried.app(scope, receive_and_wait, send)
 
-    got = asyncio.run(call(partial(stay, tried.app), "POST", "/pull-updates", body=since(BASE, long_poll_ms=200)))
+
+def test_a_long_poll_ends_with_its_time(tried):
+    staying = Staying(tried, lambda: tried.store.on_committed(Committed("data", 1, 7)))
+    got = asyncio.run(call(staying, "POST", "/pull-updates", body=since(BASE, long_poll_ms=200)))
     assert got.status == 200 and len(got.body) < 100
-    (asked,) = tried.store.asked
-    assert asked[:3] == ("data", BASE.epoch, BASE.txid + 1) and 0 < asked[3] <= 0.2
+    assert tried.store.watched == []
+
+
+def test_a_long_poll_ends_with_a_commit(tried):
+    def commit():
+        tried.positions.shown = (1, 8)
+        tried.store.on_committed(Committed("data", 1, 8))
+
+    body = since(BASE, long_poll_ms=16_000)
+    got = asyncio.run(asyncio.wait_for(call(Staying(tried, commit), "POST", "/pull-updates", body=body), 10))
+    assert got.status == 200
+    assert tried.store.watched == []
 
 
 def test_a_client_that_goes_away_is_waited_for_no_longer(tried):
