@@ -99,12 +99,12 @@ class PipelineHandler:
         default_freshness: Freshness = SESSION,
         body_bytes_max: int = limits.BODY_SIZE_BYTES_MAX,
     ) -> None:
-        self._service = service
+        self.service = service
         self._authenticate = authenticate
         self._forwarder = forwarder
         self._database_from_host = database_from_host
         self._default_freshness = default_freshness
-        self._body_bytes_max = body_bytes_max
+        self.body_bytes_max = body_bytes_max
 
     @staticmethod
     def matches(path: str) -> bool:
@@ -140,10 +140,10 @@ class PipelineHandler:
         if method != "POST":
             return 405, [_JSON, (b"allow", b"POST")], _error_body("use POST", "METHOD_NOT_ALLOWED"), False
         headers: Headers = scope["headers"]
-        request = self._read_headers(headers, path, namespace)
+        request = self.read_headers(headers, path, namespace)
         body = await self._read_body(request, receive)
         if body is None:
-            error = RequestTooLarge(f"the body is larger than {self._body_bytes_max} bytes; send less in one request")
+            error = RequestTooLarge(f"the body is larger than {self.body_bytes_max} bytes; send less in one request")
             status, answer_headers, text = error_response(error)
             answer_headers.append((b"connection", b"close"))
             return status, answer_headers, text, not request.expects_continue
@@ -165,31 +165,31 @@ class PipelineHandler:
             encoding = _PIPELINE_PATHS.get(request.path)
             if encoding is None:
                 return await self._run_cursor(_CURSOR_PATHS[request.path], request, call, body)
-            answer = await self._service.answer(encoding.decode_pipeline(body), call, encoding.encode_answer)
+            answer = await self.service.answer(encoding.decode_pipeline(body), call, encoding.encode_answer)
         except BatonElsewhere as elsewhere:
             if self._forwarder is None or request.has_hopped:
                 raise BatonError(CLOSED) from elsewhere
             kept = [pair for pair in headers if pair[0] != b"x-namespace"]
             kept.append((b"x-namespace", request.database.encode()))  # whatever named it: the path is cut, Host may go
             return *await self._forwarder.forward(elsewhere.baton, request.path, kept, body), False
-        return 200, _answer_headers(answer.bookmark, request, encoding.content_type), answer.body, False
+        return 200, answer_headers(answer.bookmark, request, encoding.content_type), answer.body, False
 
     async def _run_cursor(self, encoding: HttpEncoding, request: Request, call: Call, body: bytes) -> Reply:
         asked = encoding.decode_cursor(body)
-        answer = await self._service.answer_cursor(asked, call)
+        answer = await self.service.answer_cursor(asked, call)
         pieces = cursor_chunks(answer, encoding, knows_index=asked.batch.replication_index is not None)
-        return 200, _answer_headers(answer.bookmark, request, encoding.cursor_content_type), pieces, False
+        return 200, answer_headers(answer.bookmark, request, encoding.cursor_content_type), pieces, False
 
     async def _run_stateless(self, request: Request, call: Call, body: bytes) -> Reply:
         """Answer Hrana 1 over HTTP, where a failing statement is an HTTP error."""
         pipeline = decode_stateless(body, is_batch=request.path == "/v1/batch")
-        answer, failure = await self._service.answer_stateless(pipeline, call)
+        answer, failure = await self.service.answer_stateless(pipeline, call)
         status = 200 if failure is None else stateless_status(failure.code)
-        return status, _answer_headers(answer.bookmark, request, JSON.content_type), answer.body, False
+        return status, answer_headers(answer.bookmark, request, JSON.content_type), answer.body, False
 
     # -- headers and body -----------------------------------------------------------------------------------------
 
-    def _read_headers(self, headers: Headers, path: str, namespace: str | None) -> Request:
+    def read_headers(self, headers: Headers, path: str, namespace: str | None) -> Request:
         """Check the token, then look for everything else in one pass. Raises PandoError."""
         request = Request(self._authenticate(headers), path, freshness=self._default_freshness)
         read_headers(request, headers, namespace, database_from_host=self._database_from_host)
@@ -198,7 +198,7 @@ class PipelineHandler:
 
     async def _read_body(self, request: Request, receive: Receive) -> bytes | None:
         """Give the body, None if it is longer than allowed; at most so much is ever held."""
-        if request.length is not None and request.length > self._body_bytes_max:
+        if request.length is not None and request.length > self.body_bytes_max:
             return None
         message = await receive()
         body: bytes = message.get("body", b"")
@@ -208,12 +208,12 @@ class PipelineHandler:
                 message = await receive()
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
-                if size > self._body_bytes_max:
+                if size > self.body_bytes_max:
                     return None
             body = b"".join(parts)
         if message["type"] == "http.disconnect":
             raise InvalidRequest("the client went away before its request was complete")
-        return body if len(body) <= self._body_bytes_max else None
+        return body if len(body) <= self.body_bytes_max else None
 
 
 async def _send(send: Send, status: int, headers: Headers, body: bytes, *, is_unread: bool = False) -> None:
@@ -255,7 +255,8 @@ async def drain(receive: Receive) -> None:
         return
 
 
-def _answer_headers(bookmark: Bookmark | None, request: Request, content_type: bytes) -> Headers:
+def answer_headers(bookmark: Bookmark | None, request: Request, content_type: bytes) -> Headers:
+    """Give the headers of an answer that saw or made a commit (None: neither)."""
     kind = (b"content-type", content_type)
     if bookmark is None:
         return [kind]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pando.api.http import Handler
+from pando.api.oldest_api import OldestApi
 
 if TYPE_CHECKING:
     from pando.api.site import OpenSite
@@ -17,4 +18,4 @@ if TYPE_CHECKING:
 
 def sql_routes(site: OpenSite) -> Mapping[str, Handler]:
     """Give the handlers of one process."""
-    return {**site.embedded.routes(), **site.pulls.routes()}
+    return {**site.embedded.routes(), **site.pulls.routes(), **OldestApi(site.sql).routes()}

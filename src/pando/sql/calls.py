@@ -38,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class CursorAnswer:
-    """The result of a cursor's batch, not written yet."""
+    """The result of a batch, not written yet."""
 
     result: Result | str
     baton: str | None

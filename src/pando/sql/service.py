@@ -22,7 +22,15 @@ from pando.sql.calls import Answer, BatonElsewhere, Call, CursorAnswer
 from pando.sql.freshness import SESSION
 from pando.sql.http_encodings import EncodeAnswer
 from pando.sql.lateness import Lateness
-from pando.sql.messages import BatchRequest, CloseSqlRequest, CursorBody, PipelineBody, StoreSqlRequest
+from pando.sql.messages import (
+    BatchRequest,
+    CloseRequest,
+    CloseSqlRequest,
+    CursorBody,
+    PipelineBody,
+    StoreSqlRequest,
+    WireBatch,
+)
 from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan, make_plan
 from pando.sql.readers import ReadOptions
@@ -109,6 +117,11 @@ class SqlService:
         """Run the batch of a cursor over HTTP. Raises as `answer`."""
         slots, baton, bookmark = await self._answer(PipelineBody([BatchRequest(body.batch)], body.baton), call)
         return CursorAnswer(slots[0], baton, self._base_url, bookmark)
+
+    async def answer_batch(self, batch: WireBatch, call: Call) -> CursorAnswer:
+        """Run a batch that leaves nothing open. Raises as `answer`."""
+        slots, _, bookmark = await self._answer(PipelineBody([BatchRequest(batch), CloseRequest()]), call)
+        return CursorAnswer(slots[0], None, self._base_url, bookmark)
 
     def answer_at_once(self, pipeline: PipelineBody, call: Call) -> Answer | Coroutine[Any, Any, Answer] | None:
         """Answer the plainest pipelines with the least ado; None: use `answer`.
