@@ -24,7 +24,7 @@ def served():
     }
     tokens = token_routes(lambda: None, None, "", None)
     found |= {(method, path) for path, methods in {**OWN_ROUTES, **tokens}.items() for method in methods}
-    found |= {("POST", path) for path in pipeline._POST_PATHS}
+    found |= {("POST", path) for path in ("/", *pipeline._POST_PATHS)}
     found |= {("GET", path) for path in pipeline._PROBE_PATHS} | {("POST", f"/{PULL_PATH}")}
     found |= {("GET", path) for path in ("/", "/dev/NAME") if namespace_of(path) in (None, "NAME")}
     return found | {("POST", f"/dev/NAME{path}") for path in pipeline._DEV_PATHS}
