@@ -115,10 +115,8 @@ _KINDS: Final[dict[str, type[Error]]] = {
     "SQLITE_AUTH": NotSupportedError,
     "NOT_PANDO": InterfaceError,
 }
-_HINTS: Final = {
-    "RESPONSE_TOO_LARGE": "ask for less at once, for example page by page: WHERE key > ? ORDER BY key LIMIT 1000",
-    "AUTH_INVALID": "give token=, or PANDO_TOKEN in the environment; `pando token` makes one",
-}
+_PAGES: Final = "ask for less at once, for example page by page: WHERE key > ? ORDER BY key LIMIT 1000"
+_TOKEN: Final = "give token=, or PANDO_TOKEN in the environment; `pando token` makes one"
 _PREFIX: Final = "SQLite error: "
 
 
@@ -132,7 +130,7 @@ def make_error(
         kind = TransactionLost
     else:
         kind = _KINDS.get(code, OperationalError)
-    hint = _HINTS.get(code)
+    hint = _TOKEN if code.startswith("AUTH_") or code == "HTTP_401" else _PAGES if code == "RESPONSE_TOO_LARGE" else ""
     words = message.removeprefix(_PREFIX) or code
     return kind(f"{words}; {hint}" if hint else words, code=code, extended_code=extended_code, retryable=retryable)
 

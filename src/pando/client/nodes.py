@@ -19,7 +19,9 @@ AWAY_S_MIN: Final = 0.25
 """How long a node is left out after its first failure; doubled with each further one."""
 AWAY_S_MAX: Final = 10.0
 PRIMARY_KNOWN_S: Final = 30.0
-"""How long it is believed who is the primary, and how long nobody is asked again after nobody said it was."""
+"""How long it is believed who is the primary."""
+PRIMARY_UNKNOWN_S: Final = 2.0
+"""How long nobody is asked again when nobody said that it was."""
 DATABASES_MAX: Final = 1000
 """Databases of which a bookmark is kept."""
 
@@ -86,9 +88,10 @@ class Nodes:
         self._asked_at = now
         return True
 
-    def primary_is(self, address: Address | None) -> None:
+    def primary_is(self, address: Address | None, now: float) -> None:
         """Take note of the answer; None: none of these nodes says that it is."""
         self._primary = address
+        self._asked_at = now if address is not None else now - PRIMARY_KNOWN_S + PRIMARY_UNKNOWN_S
 
     def forget_primary(self) -> None:
         """The primary failed, or is one no longer: ask again."""

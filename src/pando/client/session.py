@@ -256,9 +256,9 @@ class Session:
             if isinstance(outcome, Broken):
                 self._nodes.failed(node, self._now())
             elif outcome is not None and _role(outcome) == "primary":
-                self._nodes.primary_is(node)
+                self._nodes.primary_is(node, self._now())
                 return
-        self._nodes.primary_is(None)
+        self._nodes.primary_is(None, self._now())
 
     # -- requests -----------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pando.client.nodes import AWAY_S_MAX, AWAY_S_MIN, DATABASES_MAX, PRIMARY_KNOWN_S, Bookmarks, Nodes
+from pando.client.nodes import (
+    AWAY_S_MAX,
+    AWAY_S_MIN,
+    DATABASES_MAX,
+    PRIMARY_KNOWN_S,
+    PRIMARY_UNKNOWN_S,
+    Bookmarks,
+    Nodes,
+)
 from pando.client.sharing import bookmarks_of, nodes_of
 from pando.client.targets import Address
 
@@ -44,7 +52,7 @@ def test_when_all_are_away_the_one_that_is_back_first_is_asked():
 
 def test_writes_go_to_the_primary_while_it_is_here():
     nodes = Nodes([A, B, C])
-    nodes.primary_is(C)
+    nodes.primary_is(C, 0.0)
     assert {nodes.choose(0.0, writes=True) for _ in range(4)} == {C}
     assert nodes.choose(0.0, writes=True, tried={C}) in {A, B}
     nodes.failed(C, 0.0)
@@ -59,6 +67,8 @@ def test_the_primary_is_asked_for_now_and_then():
     assert nodes.primary_is_wanted(PRIMARY_KNOWN_S)
     nodes.forget_primary()
     assert nodes.primary_is_wanted(PRIMARY_KNOWN_S)
+    nodes.primary_is(None, 100.0)
+    assert not nodes.primary_is_wanted(100.0) and nodes.primary_is_wanted(100.0 + PRIMARY_UNKNOWN_S)
     assert not Nodes([A]).primary_is_wanted(0.0)
 
 
