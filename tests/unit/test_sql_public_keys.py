@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pando.errors import PandoError
 from pando.public_keys import KEYS_MAX, KEYS_TEXT_MAX, parse_public_keys
 
-PRIVATE = [Ed25519PrivateKey.generate() for _ in range(3)]
+# The same in every process: workers of one run must give the tests the same names.
+PRIVATE = [Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in range(1, 4)]
 RAW = [key.public_key().public_bytes_raw() for key in PRIVATE]
 PEM = [key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode() for key in PRIVATE]
 
@@ -46,7 +47,7 @@ def test_keys_are_read_in_each_form(text, keys):
         (short(RAW[0] + b"x"), "32 bytes"),
         (PRIVATE[0].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(), "private key"),
         (
-            Ed448PrivateKey.generate()
+            Ed448PrivateKey.from_private_bytes(bytes(57))
             .public_key()
             .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
             .decode(),
