@@ -1,7 +1,7 @@
 """Does a pipeline only read? Decided by the statements as SQLite prepares them on this node. No I/O but preparing.
 
-A text that cannot be prepared here may be fine on the primary (a table that has not arrived): it is judged by its first
-word, since a read that fails here is answered here, and everything else is the primary's to refuse.
+A text that cannot be prepared here may be fine on the primary (a table that has not arrived): it is judged by its
+words. A read that fails here is answered here, as is what no schema would make right; the rest is the primary's.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import apsw
 from pando.errors import SqlError
 from pando.store.requests import Batch, Describe, Execute, GetAutocommit, Request, Sequence
 from pando.store.statements import BeginMode, StatementInfo, StatementKind, Statements, first_keyword
-from pando.store.tokens import words
+from pando.store.tokens import tokens, words
 
 SCRIPT_CHARS_MAX: Final = 64 * 1024
 """Longer scripts are not looked into: they go to the primary."""
 
 _READING_WORDS = frozenset({"SELECT", "VALUES", "EXPLAIN", "PRAGMA"})
+_CHANGING_WORDS = frozenset({"INSERT", "REPLACE", "UPDATE", "DELETE"})
+_HOPELESS = frozenset({"SQL_PARSE_ERROR", "SQL_NO_STATEMENT", "SQL_MANY_STATEMENTS", "SQLITE_AUTH"})
+"""Codes of texts that are wrong whatever the schema."""
 _MAYBE_READING_WORDS = _READING_WORDS | {"WITH", "BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE", ""}
 _NEVER_LOCAL = frozenset({StatementKind.WRITE, StatementKind.SOLO})
 _READ: Final = StatementKind.READ
@@ -124,14 +127,27 @@ def _text(sql: str, statements: Statements) -> Nature | StatementKind:
     """Judge one text; READ is given as the kind, so that the hot path allocates and compares little."""
     try:
         info = statements.get(sql)
-    except (SqlError, apsw.Error):
-        return _READ if first_keyword(sql) in _READING_WORDS else Nature.WRITES
+    except (SqlError, apsw.Error) as error:
+        return _READ if _fails_here(sql, error) else Nature.WRITES
     kind = info.kind
     if kind is _READ or kind is StatementKind.NOTHING:
         return _READ
     if kind in _NEVER_LOCAL:
         return Nature.WRITES
     return _begin(info) if kind is StatementKind.BEGIN else Nature.READ_TRANSACTION
+
+
+def _fails_here(sql: str, error: SqlError | apsw.Error) -> bool:
+    """Tell whether the error of a text is this node's to tell: no schema would make it right, or it would only read.
+
+    On the primary it would wait for whoever has a transaction open.
+    """
+    if isinstance(error, SqlError) and error.code in _HOPELESS:
+        return True
+    first = first_keyword(sql)
+    if first != "WITH":
+        return first in _READING_WORDS
+    return not any(kind == "word" and text.upper() in _CHANGING_WORDS for kind, text in tokens(sql))
 
 
 def _begin(info: StatementInfo) -> Nature:
@@ -143,6 +159,6 @@ def _begin(info: StatementInfo) -> Nature:
 def _description(sql: str, statements: Statements) -> Nature | StatementKind:
     try:
         statements.get(sql)
-    except (SqlError, apsw.Error):
-        return _READ if first_keyword(sql) in _READING_WORDS else Nature.WRITES
+    except (SqlError, apsw.Error) as error:
+        return _READ if _fails_here(sql, error) else Nature.WRITES
     return _READ

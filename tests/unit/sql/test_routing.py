@@ -41,8 +41,14 @@ def batch(*texts: str) -> tuple[Request, ...]:
         (["select * from not_here_yet"], Nature.READS),
         (["with x as (select 1) insert into not_here_yet select * from x"], Nature.WRITES),
         (["insert into not_here_yet values(1)"], Nature.WRITES),
-        (["gibberish"], Nature.WRITES),
-        (["attach 'x' as y"], Nature.WRITES),
+        (["with x as (select 1) select * from not_here_yet, x"], Nature.READS),
+        (["with x as (select 1) replace into not_here_yet select * from x"], Nature.WRITES),
+        (["gibberish"], Nature.READS),
+        (["attach 'x' as y"], Nature.READS),
+        ([""], Nature.READS),
+        (["insert into not_here_yet values(1); delete from t"], Nature.WRITES),
+        (["delete from t; delete from t"], Nature.READS),
+        (["gibberish", "delete from t"], Nature.WRITES),
     ],
 )
 def test_nature(statements: Statements, form: object, texts: list[str], nature: Nature) -> None:
