@@ -29,9 +29,7 @@ from pando.sql.embedded_log import FrameLog
 from pando.sql.pull_reading import PositionsRead, PullReading, Source
 from pando.store.files import RealFileSystem
 from pando.store.layout import Layout
-from pando.store.protocol import Opened, Ran, Topology
-from pando.store.requests import Execute, Statement
-from pando.store.requests import Request as StoreRequest
+from pando.store.protocol import NodeStatus, Opened, Topology
 from pando.types import SYSTEM_DATABASE, TXID, Epoch
 
 THREADS: Final = 2
@@ -42,7 +40,6 @@ CATCH_UP_S: Final = 2.0
 PAUSE_S: Final = 60.0
 """How long the primary may pause while it answers for a replica; it may have to copy the database first."""
 SWEEP_S: Final = 60.0
-_READ: Final = (Execute(Statement("SELECT 1", want_rows=False)),)
 _END: Final = object()
 _PASSED: Final = frozenset({b"content-type", b"content-length", b"retry-after"})
 
@@ -74,10 +71,8 @@ class Store(Protocol):
         """Return once every replica that keeps up shows the commit, or is waited for no longer."""
         ...
 
-    async def run(
-        self, database: str, session: int, requests: tuple[StoreRequest, ...], durability: str, read_only: bool
-    ) -> Ran:
-        """Run on the primary."""
+    async def primary_status(self) -> NodeStatus:
+        """Give what the primary's store says of its node. Raises PrimaryUnavailable."""
         ...
 
 
@@ -173,13 +168,19 @@ class EmbeddedNode:
         return Here(source, Epoch(epoch), TXID(txid))
 
     async def catch_up(self, database: str) -> bool:
-        """On a replica, wait until it shows what the primary has now; False if that is not to be had in time."""
+        """On a replica, wait until it shows what the primary has now; False if that is not to be had in time.
+
+        The primary's store is asked, not its writer: a read there would wait for a transaction that may be the very
+        client's, and end it.
+        """
         if self.store.is_primary:
             return True
         try:
             async with asyncio.timeout(CATCH_UP_S):
-                ran = await self.store.run(database, 0, _READ, "", True)
-                await self.store.wait_position(database, ran.epoch, ran.txid, CATCH_UP_S)
+                status = await self.store.primary_status()
+                there = next((one for one in status.databases if one.name == database), None)
+                if there is not None:
+                    await self.store.wait_position(database, there.epoch, there.txid, CATCH_UP_S)
         except (PandoError, TimeoutError):
             return False
         return True

@@ -186,11 +186,11 @@ class Node(EmbeddedNode):
     async def wait_shown(self, _database, _epoch, _txid):
         return None
 
-    async def run(self, *_arguments):
+    async def primary_status(self):
         if self.world.primary is None:
             raise PrimaryUnavailable("gone")
         epoch, txid = self.world.primary.positions.now
-        return SimpleNamespace(epoch=epoch, txid=txid)
+        return SimpleNamespace(databases=[SimpleNamespace(name="data", epoch=epoch, txid=txid)])
 
     async def wait_position(self, _database, epoch, txid, _timeout_s):
         if self.positions.now < (epoch, txid):
