@@ -468,9 +468,9 @@ class Runner:
     def _describe(self, request: Describe, control: TransactionControl) -> Described | Failure:
         was_open = self._connection.in_transaction
         try:
+            if self._watches_schema:
+                self._statements.refresh()  # nothing runs that would make SQLite look whether the schema is another
             info = self._statements.get(request.sql)
-            if self._watches_schema and self._statements.schema_moved():
-                info = self._statements.get(request.sql)
         except (SqlError, apsw.Error) as error:
             return self._failure(error, control, was_open)
         return Described(info.parameters, info.columns, info.is_explain, info.is_readonly)

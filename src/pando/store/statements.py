@@ -356,9 +356,10 @@ class Statements:
         control = _judge_control(prepared, actions)
         if control is not None:
             return control
-        if prepared.is_readonly:
+        first = first_keyword(prepared.text)
+        if prepared.is_readonly and first in _READING_WORDS:
             return _info(prepared, StatementKind.READ, reads=_reads(actions))
-        if first_keyword(prepared.text) == "VACUUM":
+        if first == "VACUUM":
             return _judge_vacuum(prepared)
         return _info(prepared, StatementKind.WRITE, verb=_verb(actions), tables=_tables(actions))
 
@@ -375,6 +376,9 @@ class Statements:
             prepared, _ = self._prepare(prepared.text, may_pragma=True)
         return _judge_pragma_kind(prepared, name, rule)
 
+
+_READING_WORDS: Final = frozenset({"SELECT", "VALUES", "WITH"})
+"""What else writes nothing now, like DROP TRIGGER IF EXISTS without one, may do so with the next schema."""
 
 _NO_BINDINGS: Final = apsw._null_bindings  # type: ignore[attr-defined]
 """apsw's own way (`apsw.ext.query_info`) to prepare without arguments."""

@@ -415,3 +415,19 @@ def test_migration_of_the_javascript_client(primary: Node) -> None:
     asked = primary({"type": "batch", "batch": {"steps": steps}}, CLOSE)
     assert asked.results[0]["response"]["result"]["step_errors"] == [None] * 7
     assert primary(sql("insert into ch values(98)")).error()["extended_code"] == "SQLITE_CONSTRAINT_FOREIGNKEY"
+
+
+def test_what_depends_on_the_schema_is_asked_of_the_schema_of_now(primary: Node) -> None:
+    made = "create trigger tr after insert on t begin select 1; end"
+    for _ in range(2):
+        assert [each["type"] for each in primary(sql("drop trigger if exists tr"), CLOSE).results] == ["ok", "ok"]
+        assert primary(sql(made), CLOSE).results[0]["type"] == "ok"
+
+
+def test_a_description_is_of_the_schema_of_now(primary: Node) -> None:
+    asked = {"type": "describe", "sql": "select * from other"}
+    for column in ("one", "two"):
+        primary(sql(f"create table other({column})"), CLOSE)
+        assert [each["name"] for each in primary(asked).results[0]["response"]["result"]["cols"]] == [column]
+        primary(sql("drop table other"), CLOSE)
+        assert "no such table" in primary(asked).error()["message"]
