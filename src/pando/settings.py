@@ -180,6 +180,17 @@ class Settings:
             default_text="none",
         ),
     )
+    admin_auth_key: str = field(
+        default="",
+        repr=False,
+        metadata=_row(
+            TEXT,
+            "What opens the admin API (/v1/namespaces) by HTTP basic authentication, besides administrators' tokens.",
+            aliases=("LIBSQL_ADMIN_AUTH_KEY",),
+            is_secret=True,
+            default_text="none",
+        ),
+    )
     sql_freshness: str = field(
         default="session",
         metadata=_row(

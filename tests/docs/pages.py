@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import typer
 from typer.models import ArgumentInfo, ParameterInfo
 
 from pando import errors
@@ -54,6 +55,8 @@ def parameters(function):
     """What a command takes, read from the annotations of its function."""
     hints = get_type_hints(function, include_extras=True)
     for name, declared in inspect.signature(function).parameters.items():
+        if hints[name] is typer.Context:
+            continue
         info = next(item for item in hints[name].__metadata__ if isinstance(item, ParameterInfo))
         kind = hints[name].__origin__
         default = None if declared.default is inspect.Parameter.empty else declared.default

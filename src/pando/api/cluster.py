@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -22,7 +23,7 @@ from pando.node.store_client import NodeStoreClient
 from pando.node.tokens import Authenticator
 from pando.store.link_open import UPGRADE_NAME
 from pando.store.protocol import NodeStatus
-from pando.types import Checksum, format_checksum, parse_database_name
+from pando.types import SYSTEM_DATABASE, Checksum, format_checksum, parse_database_name
 
 PRIMARY_STATUS_S: Final = 1.0
 """How long /cluster/status of a replica waits for what the primary knows of the cluster."""
@@ -101,9 +102,13 @@ class _Routes:
 
     # -- nodes --
 
-    async def status(self, _request: Request) -> Response:
+    async def status(self, request: Request) -> Response:
         """What the node says of itself, and which nodes it knows."""
         status = await self._store.status()
+        if not self._is_admin(request):
+            status.databases = [found for found in status.databases if found.name != SYSTEM_DATABASE]
+            for replica in status.replicas:
+                replica.databases.pop(SYSTEM_DATABASE, None)
         view: dict[str, Any] = {name: getattr(status, name) for name in status.__struct_fields__ if name != "id"}
         view["url"] = self._services.own_url
         view["ready"] = self._store.is_ready
@@ -111,6 +116,13 @@ class _Routes:
         view["processes"] = read_processes(self._services.processes_file) or status.processes
         view["nodes"] = await self._nodes(status)
         return json_response(view)
+
+    def _is_admin(self, request: Request) -> bool:
+        try:
+            self._auth.authenticate_admin(request.headers)
+        except PandoError:
+            return False
+        return True
 
     async def _nodes(self, own: NodeStatus) -> list[dict[str, str]]:
         nodes = {own.node: {"node": own.node, "url": self._services.own_url, "role": own.role}}
@@ -142,9 +154,10 @@ class _Routes:
     # -- databases --
 
     async def list_databases(self, request: Request) -> Response:
-        """Names of all databases of the node."""
+        """Names of all databases of the node but the system's."""
         self._auth.authenticate_admin(request.headers)
-        return json_response({"databases": sorted(await self._store.list_databases())})
+        names = set(await self._store.list_databases()) - {SYSTEM_DATABASE}
+        return json_response({"databases": sorted(names)})
 
     async def create_database(self, request: Request) -> Response:
         """Make an empty database, on the primary."""
@@ -154,6 +167,7 @@ class _Routes:
         except msgspec.MsgspecError as error:
             raise InvalidRequest(f'the body must be {{"name": NAME}}: {error}') from error
         name = parse_database_name(wanted.name)
+        check_not_system(name)
         await self._store.create_database(name)
         return json_response({"created": name}, 201)
 
@@ -191,9 +205,10 @@ class _Routes:
         """Take a SQLite file as the content of a database; a replica passes the body on to the primary."""
         self._auth.authenticate_admin(request.headers)
         name = _database(request)
+        check_not_system(name)
         is_replacing = request.query().get("replace", "false").lower() in {"true", "1", "yes"}
         if not self._store.is_primary:
-            return await self._pass_on(request)
+            return await pass_on(self._store, request)
         path = await self._services.transfers.receive(request.chunks())
         try:
             await self._store.import_database(name, str(path), replace=is_replacing)
@@ -201,18 +216,26 @@ class _Routes:
             self._services.transfers.forget(path)
         return json_response({"imported": name}, 201)
 
-    async def _pass_on(self, request: Request) -> Response:
-        url = self._store.topology.primary_url
-        if not url or request.header(FORWARDED):
-            raise PrimaryUnavailable(f"the primary is not known now: {self._store.primary_reason}; nothing was done")
-        query: bytes = request.scope["query_string"]
-        target = f"{request.scope['path']}?{query.decode('ascii', 'replace')}"
-        headers = [pair for pair in request.headers if pair[0] != b"host"]
-        headers.append((FORWARDED, self._store.topology.node.encode()))
-        status, answer_headers, body = await exchange(
-            url, request.scope["method"], target, headers, request.chunks(), timeout_s=IMPORT_S
-        )
-        return Response(status, [pair for pair in answer_headers if pair[0] == b"content-type"], body)
+
+async def pass_on(store: NodeStoreClient, request: Request) -> Response:
+    """Have the primary answer a request, once. Raises PrimaryUnavailable, OutcomeUnknown."""
+    url = store.topology.primary_url
+    if not url or request.header(FORWARDED):
+        raise PrimaryUnavailable(f"the primary is not known now: {store.primary_reason}; nothing was done")
+    query: bytes = request.scope["query_string"]
+    target = quote(request.scope["path"]) + (f"?{query.decode('ascii', 'replace')}" if query else "")
+    headers = [pair for pair in request.headers if pair[0] != b"host"]
+    headers.append((FORWARDED, store.topology.node.encode()))
+    status, answer_headers, body = await exchange(
+        url, request.scope["method"], target, headers, request.chunks(), timeout_s=IMPORT_S
+    )
+    return Response(status, [pair for pair in answer_headers if pair[0] == b"content-type"], body)
+
+
+def check_not_system(name: str) -> None:
+    """Raise InvalidRequest for the database that nobody makes or replaces."""
+    if name == SYSTEM_DATABASE:
+        raise InvalidRequest(f"the database {SYSTEM_DATABASE!r} is Pando's own and cannot be changed")
 
 
 def _database(request: Request) -> str:

@@ -14,6 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
+from pando.api.admin_site import TenantParts, Tenants
 from pando.api.app import App
 from pando.api.baton_forwarder import BatonForwarder
 from pando.api.cluster import ClusterServices, cluster_routes
@@ -136,6 +137,17 @@ class OpenSite:
             web_socket=runtime.web_socket,
             processes_file=runtime.processes_file,
         )
+        self.tenants = Tenants(
+            TenantParts(
+                runtime=runtime,
+                index=site.index,
+                auth=site.auth,
+                store=store,
+                service=self.service,
+                system=self.system,
+                notices=notices,
+            )
+        )
         self._usual_rule = usual_rule(settings.sql_freshness)
         self.system.subscribe(self._configured)
         self.pulls = PullUpdates(
@@ -207,6 +219,7 @@ class OpenSite:
         """End what never ends by itself; requests have a while longer."""
         self.realtime.stop()
         self.changes.stop()
+        self.tenants.stop()
 
     async def close(self) -> None:
         """End everything."""

@@ -18,4 +18,4 @@ if TYPE_CHECKING:
 
 def sql_routes(site: OpenSite) -> Mapping[str, Handler]:
     """Give the handlers of one process."""
-    return {**site.embedded.routes(), **site.pulls.routes(), **OldestApi(site.sql).routes()}
+    return {**site.tenants.routes(), **site.embedded.routes(), **site.pulls.routes(), **OldestApi(site.sql).routes()}

@@ -14,6 +14,7 @@ from typing import IO, Final
 import apsw
 
 from pando import limits
+from pando.api.threads import in_thread
 from pando.clock import random_bytes
 from pando.errors import Overloaded, StorageError, StorageFull
 from pando.store.files import translate
@@ -38,6 +39,26 @@ class Transfers:
             raise Overloaded(f"{TRANSFERS_MAX} imports or exports run already; try again later")
         self._active += 1
         return self._folder / f"transfer-{random_bytes(8).hex()}.db"
+
+    def reserve(self) -> Path:
+        """Give the path of a temporary file that is not there yet; the caller passes it to `forget`.
+
+        Raises Overloaded.
+        """
+        return self._begin()
+
+    async def snapshot(self, database: Path) -> Path:
+        """Copy a database as it is at this moment; the caller passes the path to `forget`.
+
+        Raises StorageError, Overloaded.
+        """
+        path = self._begin()
+        try:
+            await in_thread(_backup, database, path)
+        except BaseException:
+            self.forget(path)
+            raise
+        return path
 
     async def receive(self, chunks: AsyncIterator[bytes]) -> Path:
         """Write a body to a temporary file; the caller passes it to `forget`. Raises StorageError, Overloaded."""
@@ -96,7 +117,10 @@ async def _read(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 
 def _backup(database: Path, target: Path) -> None:
-    """Copy all pages under one read transaction, so that no commit of others comes in between."""
+    """Copy all pages under one read transaction, so that no commit of others comes in between.
+
+    SQLite counts the schema's version up in the copy; it is put back, so that equal content has equal checksums.
+    """
     try:
         source = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
         copy = apsw.Connection(str(target))
@@ -107,6 +131,8 @@ def _backup(database: Path, target: Path) -> None:
             with copy.backup("main", source, "main") as backup:
                 while not backup.done:
                     backup.step(BACKUP_PAGES)
+            if source.pragma("page_count"):
+                copy.pragma("schema_version", source.pragma("schema_version"))
         finally:
             copy.close(True)
             source.close(True)

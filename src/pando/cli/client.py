@@ -10,7 +10,7 @@ import http.client
 import select
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -36,6 +36,14 @@ CHUNK_BYTES = 256 * 1024
 """Size of one read of a file that is sent or received."""
 ERROR_BODY_BYTES_MAX = 64 * 1024
 """How much of an error's body is read."""
+
+
+class Sink(Protocol):
+    """Where a download goes."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take a piece."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +171,13 @@ class Client:
         """POST and decode; raises the server's error."""
         return self._json("POST", _with_query(path, query), b"" if body is None else msgspec.json.encode(body))
 
-    def download(self, path: str, query: dict[str, str], target: BinaryIO) -> int:
+    def delete_json(self, path: str) -> object:
+        """DELETE and decode; raises the server's error."""
+        return self._json("DELETE", path, None)
+
+    def download(self, path: str, query: dict[str, str], target: Sink, headers: dict[str, str] | None = None) -> int:
         """GET into an open file; gives the number of bytes. Raises the server's error, or Unreachable."""
-        response = self._send("GET", _with_query(path, query), None, {})
+        response = self._send("GET", _with_query(path, query), None, headers or {})
         self._raise_for(response)
         expected = response.length
         written = 0

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pando.cli.databases import databases
+from pando.cli.databases import app as databases_app
 from pando.cli.exporting import export_database
 from pando.cli.importing import import_file
 from pando.cli.ltx import ltx_app
@@ -39,10 +39,10 @@ app.command()(status)
 app.command()(sql)
 app.command("import")(import_file)
 app.command("export")(export_database)
-app.command()(databases)
 app.command()(token)
 app.command()(verify)
 app.command()(sync)
+app.add_typer(databases_app, name="databases")
 app.add_typer(ltx_app)
 app.add_typer(superuser_app, name="superuser")
 

@@ -90,6 +90,9 @@ class FakeServer:
             def do_PATCH(self):
                 self._serve()
 
+            def do_DELETE(self):
+                self._serve()
+
         return Handler
 
     def _answer(self, method, path, query, headers, body):

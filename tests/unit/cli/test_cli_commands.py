@@ -116,12 +116,12 @@ def test_an_error_as_json(pando):
 
 
 def test_databases(server, pando):
-    server.routes["GET", "/cluster/databases"] = {"databases": ["data", "other"]}
+    server.routes["GET", "/v1/namespaces"] = {"namespaces": [{"name": "data", "size_bytes": 4096}], "next": None}
     created = []
-    server.routes["POST", "/cluster/databases"] = lambda query, body: created.append(json.loads(body)) or {}
-    assert pando("databases").stdout.split() == ["database", "data", "other"]
+    server.routes["POST", "/v1/namespaces/new/create"] = lambda query, body: created.append(json.loads(body)) or b""
+    assert pando("databases").stdout.split() == ["database", "size", "maximum", "blocked", "data", "4.0", "KiB"]
     assert pando("databases", "create", "new").exit_code == 0
-    assert created == [{"name": "new"}]
+    assert created == [{}]
 
 
 @pytest.mark.parametrize("args", [("create",), ("list", "x"), ("create", "../x"), ("drop", "x")])
