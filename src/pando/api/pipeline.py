@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from functools import partial
@@ -84,6 +85,7 @@ class Request:
     has_cookie: bool = False
     expects_continue: bool = False
     has_hopped: bool = False
+    binary_namespace: bytes = b""
 
 
 class PipelineHandler:
@@ -271,7 +273,7 @@ def answer_headers(bookmark: Bookmark | None, request: Request, content_type: by
 
 def read_headers(request: Request, headers: Headers, namespace: str | None, *, database_from_host: bool) -> None:
     """Take everything but the token from the headers. `namespace`: what the path says. Raises PandoError."""
-    host = b""
+    host, is_in_path = b"", namespace is not None
     for name, value in headers:
         reader = _HEADERS.get(name)
         if reader is not None:
@@ -280,6 +282,10 @@ def read_headers(request: Request, headers: Headers, namespace: str | None, *, d
             namespace = value.decode("latin-1") if namespace is None else namespace
         elif name == b"host":
             host = value
+    if request.binary_namespace and not is_in_path:
+        namespace = read_binary_name(request.binary_namespace)
+    if namespace is not None and not is_in_path and is_part_of_address(namespace, host.decode("latin-1")):
+        namespace = None
     if namespace is None and database_from_host:
         namespace = host_label(host.decode("latin-1"))
     if namespace is not None:
@@ -331,6 +337,10 @@ def _other_caller(request: Request, value: bytes) -> None:
     request.caller = request.caller or value
 
 
+def _binary_namespace(request: Request, value: bytes) -> None:
+    request.binary_namespace = value
+
+
 def _expect(request: Request, value: bytes) -> None:
     request.expects_continue = value.lower() == b"100-continue"
 
@@ -348,6 +358,7 @@ _HEADERS: dict[bytes, Callable[[Request, bytes], None]] = {
     b"authorization": _caller,
     b"x-authorization": _other_caller,
     b"expect": _expect,
+    b"x-namespace-bin": _binary_namespace,
     BATON_HOP: _hopped,
 }
 
@@ -358,6 +369,28 @@ def split_dev_path(path: str) -> tuple[str, str]:
     if not namespace or f"/{rest}" not in _DEV_PATHS:
         raise NotFound(f"there is nothing at {path[:200]}")
     return namespace, f"/{rest}"
+
+
+def read_binary_name(value: bytes) -> str:
+    """Read the header `x-namespace-bin`, as gRPC writes names; raises InvalidRequest."""
+    try:
+        return b64decode(value + b"=" * (-len(value) % 4), validate=True).decode()
+    except ValueError as error:
+        raise InvalidRequest("x-namespace-bin is no base64 of a name") from error
+
+
+def is_part_of_address(namespace: str, host: str) -> bool:
+    """Tell whether a name is what some libSQL clients make of a server's IP address: its first part, for them a name.
+
+    Nobody means a database by it.
+    """
+    if not namespace.isdigit() or not host.startswith(f"{namespace}."):
+        return False
+    try:
+        ipaddress.ip_address(host.rsplit(":", 1)[0])
+    except ValueError:
+        return False
+    return True
 
 
 def host_label(host: str) -> str | None:
