@@ -135,7 +135,10 @@ class Runs:
             except (UnknownDatabase, NotReady) as error:
                 if self._store.is_primary or (isinstance(error, NotReady) and _must_be_read_here(plan, call)):
                     raise
-                return await self.forward(plan, call, is_read=not call.access.may_write(call.database))
+                is_read = not call.access.may_write(call.database)
+                if is_read and surely_writes(plan.requests):
+                    call.access.check_write(call.database)
+                return await self.forward(plan, call, is_read=is_read)
         if call.bookmark is not None or plan.min_txid or self.own_writes or call.freshness is not SESSION:
             is_fresh = await self._freshen(plan, call, reads)
             if self.pool.ready(call.database) is not reads:

@@ -114,7 +114,11 @@ def test_the_system_database_is_for_administrators_to_read(node):
 
 def test_a_replica_that_does_not_have_it_yet_lets_nobody_write_it(tmp_path):
     replica = Node(tmp_path, is_primary=False)
-    with pytest.raises(UnknownDatabase):
+    with pytest.raises(Forbidden):
         replica(sql("delete from databases"), CLOSE, database=SYSTEM_DATABASE, access=ADMIN)
-    assert all(run.read_only for run in replica.store.runs), "the primary's store refuses to write then"
+    with pytest.raises(UnknownDatabase):
+        replica(sql("with a as (select 1) delete from t"), CLOSE, database="new", access=Access(read_only=True))
+    assert [run.read_only for run in replica.store.runs] == [True], "the primary's store refuses to write then"
+    replica.service.set_rules(rules_of({"new": DatabaseConfig(block_writes=True)}))
+    assert replica(sql("insert into t values (1)"), CLOSE, database="new").error()["code"] == "BLOCKED"
     replica.close()
