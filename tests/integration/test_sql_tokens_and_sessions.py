@@ -168,6 +168,38 @@ def test_a_revoked_token_is_refused_by_every_process_of_every_node_soon(cluster)
         assert made["token"] not in json.dumps(listed)
 
 
+OWN = Ed25519PrivateKey.generate()
+OWN_PUBLIC = urlsafe_b64encode(OWN.public_key().public_bytes_raw()).decode()
+
+
+def configure(cluster, **config):
+    """Configure the usual database, at the replica, which passes it on."""
+    body = {"block_reads": False, "block_writes": False, **config}
+    administer(cluster.node_urls[1], cluster, "POST", "/v1/namespaces/data/config", body)
+
+
+def test_a_database_with_a_key_of_its_own_takes_tokens_of_that_key_and_the_clusters(cluster):
+    own = bearer(jwt.encode({}, OWN, algorithm="EdDSA"))
+    asked = [own, elsewhere(), {"Authorization": f"Basic {BASIC}"}, anybody(cluster)]
+
+    def statuses():
+        """What each is answered, the same by all processes of all nodes, else nothing."""
+        found = {
+            tuple(ask(url, "SELECT 1", headers=headers).status for headers in asked)
+            for url in cluster.node_urls
+            for _ in range(CONNECTIONS)
+        }
+        return found.pop() if len(found) == 1 else ()
+
+    assert statuses() == (401, 200, 200, 200)
+    configure(cluster, jwt_key=OWN_PUBLIC)
+    try:
+        wait_until(lambda: statuses() == (200, 401, 401, 200), REVOKED_S, statuses)
+    finally:
+        configure(cluster, jwt_key=None)
+    wait_until(lambda: statuses() == (401, 200, 200, 200), REVOKED_S, statuses)
+
+
 # -- how fresh ---------------------------------------------------------------------------------------------------------
 
 
@@ -297,3 +329,25 @@ def test_a_client_that_carries_its_bookmark_reads_its_writes_behind_a_balancer(c
                 assert counted >= seen
                 seen = counted
             assert client(COUNT, f"{by_cookie} {number}").value == 1
+
+
+def test_a_database_that_is_configured_to_be_read_at_the_primary(cluster):
+    configure(cluster, freshness="strong")
+    try:
+        with held_up(cluster) as (primary, replica):
+            wait_until(lambda: sees(cluster, primary, replica, "strong"), REVOKED_S, "reads go to the primary")
+            ask(primary, INSERT, "by default", headers=anybody(cluster))
+            for _ in range(CONNECTIONS):
+                assert ask(replica, COUNT, "by default", headers=anybody(cluster)).value == 1
+            eventual = {"Pando-Freshness": "eventual", **anybody(cluster)}
+            assert ask(replica, COUNT, "by default", headers=eventual).value == 0
+            with Socket(replica, jwt=make_token(cluster.secret)) as socket:
+                assert socket.read(COUNT, "by default") == 1
+    finally:
+        configure(cluster, freshness=None)
+
+
+def sees(cluster, primary, replica, key):
+    """Whether all processes of the replica give what was written at the primary just now."""
+    ask(primary, "INSERT OR IGNORE INTO notes VALUES (?)", key, headers=anybody(cluster))
+    return all(ask(replica, COUNT, key, headers=anybody(cluster)).value == 1 for _ in range(CONNECTIONS))
