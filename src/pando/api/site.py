@@ -121,33 +121,8 @@ class OpenSite:
         )
         wake = lambda _: commits.wake()  # noqa: E731 - the same one for both
         self.system = SystemDatabase(self.service, store, notices, site.log)
-        self.embedded = Embedded(
-            EmbeddedServices(
-                store=store,
-                service=self.service,
-                authenticate=site.auth.authenticate,
-                positions=positions,
-                layout=runtime.layout,
-                clock=SystemClock(),
-                random_bytes=random_bytes,
-            ),
-            self.service,
-            self.system,
-            index=site.index,
-            web_socket=runtime.web_socket,
-            processes_file=runtime.processes_file,
-        )
-        self.tenants = Tenants(
-            TenantParts(
-                runtime=runtime,
-                index=site.index,
-                auth=site.auth,
-                store=store,
-                service=self.service,
-                system=self.system,
-                notices=notices,
-            )
-        )
+        self.embedded = self._embedded(positions)
+        self.tenants = self._tenants()
         self._usual_rule = usual_rule(settings.sql_freshness)
         self.system.subscribe(self._configured)
         self.pulls = PullUpdates(
@@ -175,6 +150,38 @@ class OpenSite:
         auth = self._site.auth
         auth.revoke(snapshot.revoked)
         auth.use_database_keys(database_keys({name: c.jwt_key for name, c in snapshot.configs.items() if c.jwt_key}))
+
+    def _embedded(self, positions: PositionTable) -> Embedded:
+        runtime, site = self._runtime, self._site
+        services = EmbeddedServices(
+            store=self.store,
+            service=self.service,
+            authenticate=site.auth.authenticate,
+            positions=positions,
+            layout=runtime.layout,
+            clock=SystemClock(),
+            random_bytes=random_bytes,
+        )
+        return Embedded(
+            services,
+            self.service,
+            self.system,
+            index=site.index,
+            web_socket=runtime.web_socket,
+            processes_file=runtime.processes_file,
+        )
+
+    def _tenants(self) -> Tenants:
+        parts = TenantParts(
+            runtime=self._runtime,
+            index=self._site.index,
+            auth=self._site.auth,
+            store=self.store,
+            service=self.service,
+            system=self.system,
+            notices=self.notices,
+        )
+        return Tenants(parts)
 
     def _records(self, replica_writes: str) -> RecordsApp:
         log = self._site.log

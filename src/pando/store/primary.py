@@ -110,7 +110,7 @@ class PrimaryDatabase:
         self.last_used = context.clock.monotonic()
         self._on_new_base = on_new_base
         self._is_closed = False
-        connection = self._connection = opened.connection
+        self._connection = opened.connection
         capture = Capture(raw=opened.raw, checksums=opened.checksums, keep_others_out=self._keep_others_out)
         capture.start(opened.wal.salts, opened.wal.frames)
         capture.is_behind()  # from here on commits are counted
@@ -124,25 +124,7 @@ class PrimaryDatabase:
             make_durable=partial(sync_wal, context.fs, opened.path),
             on_new_base=self._new_base,
         )
-        is_fed = name in options.change_feed or has_records(connection)
-        feed = ChangeFeed(connection, context.clock) if is_fed else None
-        if feed is not None and isinstance(opened.decision, NewHistory):
-            feed.leave_gap()
-        statements = Statements(connection)
-        engine = self._engine = Engine(
-            connection=connection,
-            runner=Runner(
-                connection,
-                statements,
-                context.clock,
-                RunnerOptions(statement_time_s=options.writer.statement_s),
-            ),
-            statements=statements,
-            clock=context.clock,
-            before_commit=self.history.before_commit,
-            is_behind=self.history.is_behind,
-            feed=feed,
-        )
+        engine = self._engine = self._make_engine(opened)
         self.writer = Writer(
             engine=engine,
             history=self.history,
@@ -158,6 +140,24 @@ class PrimaryDatabase:
         self._quota = NO_QUOTA
         if quota != NO_QUOTA:
             self._limit(quota)
+
+    def _make_engine(self, opened: Opened) -> Engine:
+        connection, clock, options = opened.connection, self._context.clock, self._options
+        is_fed = self.name in options.change_feed or has_records(connection)
+        feed = ChangeFeed(connection, clock) if is_fed else None
+        if feed is not None and isinstance(opened.decision, NewHistory):
+            feed.leave_gap()
+        statements = Statements(connection)
+        run_options = RunnerOptions(statement_time_s=options.writer.statement_s)
+        return Engine(
+            connection=connection,
+            runner=Runner(connection, statements, clock, run_options),
+            statements=statements,
+            clock=clock,
+            before_commit=self.history.before_commit,
+            is_behind=self.history.is_behind,
+            feed=feed,
+        )
 
     @classmethod
     async def open(
