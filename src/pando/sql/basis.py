@@ -88,6 +88,7 @@ class Bases:
 
 
 def _read_words(reads: DatabaseReads, sql: str) -> tuple[int, ...] | None:
+    reads.inline.statements.refresh()  # the statement may have run on another connection: a view may be another one
     tables = reads.inline.statements.get(sql).reads
     return None if tables is None else tuple({table_word(name) for name in tables})
 

@@ -455,15 +455,29 @@ class Runner:
         return done
 
     def _sequence(self, request: SequenceRequest, control: TransactionControl) -> Done | Failure:
-        for sql in self._statements.split(request.sql):
-            described = self._describe(Describe(sql), control)
-            if isinstance(described, Failure):
-                return described
-            nulls = (None,) * len(described.parameters)
-            result = self._statement(Statement(sql, nulls, want_rows=False), control)
+        texts = self._statements.split(request.sql)
+        wrong = self._first_that_is_no_sql(texts)
+        if wrong is not None:
+            return wrong
+        for sql in texts:
+            result = self._statement(Statement(sql, want_rows=False), control)
             if isinstance(result, Failure):
                 return result
         return Done()
+
+    def _first_that_is_no_sql(self, texts: Sequence[str]) -> Failure | None:
+        """Look for a syntax error before anything runs; of a script so long that it would cost twice, not."""
+        if len(texts) > limits.STATEMENTS_CACHED_MAX:
+            return None
+        for sql in texts:
+            try:
+                self._statements.get(sql)
+            except SqlError as error:
+                if error.code == "SQL_PARSE_ERROR":
+                    return failure_of(error)
+            except apsw.Error:
+                return None  # the file fails: that is told when the statement's turn has come
+        return None
 
     def _describe(self, request: Describe, control: TransactionControl) -> Described | Failure:
         was_open = self._connection.in_transaction

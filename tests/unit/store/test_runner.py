@@ -290,7 +290,7 @@ def test_sequence_runs_all_and_stops_at_the_first_error(bench: Bench) -> None:
     script = """
     create table log(x); -- one
     create trigger tr after insert on t begin insert into log values(new.a); end;
-    insert into t values(1, ?);
+    insert into t values(1, null);
     """
     assert bench.run(Sequence(script)) == [Done()]
     assert bench.rows("select * from log") == [(1,)]
@@ -301,6 +301,20 @@ def test_sequence_runs_all_and_stops_at_the_first_error(bench: Bench) -> None:
     assert failed.extended_code == "SQLITE_CONSTRAINT_PRIMARYKEY"
     assert bench.rows("select a from t") == [(1,), (2,)]
     assert bench.run(Sequence(" -- nothing")) == [Done()]
+
+
+def test_a_script_with_a_syntax_error_does_nothing(bench: Bench) -> None:
+    (failed,) = bench.run(Sequence("insert into t values(1, 2); create table u(x); insert into u values(1); insrt 1"))
+    assert isinstance(failed, Failure)
+    assert failed.code == "SQL_PARSE_ERROR"
+    assert bench.rows("select name from sqlite_master where name = 'u' union all select b from t") == []
+
+
+def test_a_script_takes_no_arguments(bench: Bench) -> None:
+    (failed,) = bench.run(Sequence("insert into t values(1, 2); insert into t values(2, ?)"))
+    assert isinstance(failed, Failure)
+    assert failed.code == "ARGS_INVALID"
+    assert bench.rows("select a from t") == [(1,)]
 
 
 def test_describe(bench: Bench) -> None:
