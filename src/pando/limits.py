@@ -37,7 +37,11 @@ CONNECTIONS_MAX = 8192
 STREAMS_MAX = 10_000
 """Open Hrana streams of one web process."""
 STREAM_IDLE_S = 60.0
-"""A stream without an open transaction is forgotten after this time without a request."""
+"""A transaction without a request is rolled back after this time, and over HTTP its stream is forgotten."""
+STREAM_KEPT_S = 3600.0
+"""A stream over HTTP without a transaction, which holds texts at most, is forgotten after this time."""
+STREAMS_CHARS_MAX = 256 * MIB
+"""Texts that such streams of a web process hold together; past it, or too many, the longest idle one goes."""
 
 SLOW_READS_MAX = 8
 """Reads of one web process that run in threads at once, being too long for the event loop."""

@@ -132,6 +132,10 @@ class Held:
     reader: Reader
     home: DatabaseReads
     since: float
+    may_write: bool = False
+    """Its client may go on to write, which it can as long as nobody else has."""
+    position: tuple[int, int] | None = None
+    """(epoch, txid) of the commit that it shows; None if that cannot be said."""
 
     def release(self) -> None:
         """End the transaction and give the connection back."""

@@ -7,8 +7,10 @@ run on the event loop, long ones again in a thread. Everything else is the prima
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from pando import limits
 from pando.clock import Clock
@@ -37,12 +39,22 @@ from pando.sql.store_client import Positions, StoreClient
 from pando.sql.stream_settings import settings_after, with_settings
 from pando.sql.streams import Stream, StreamTable
 from pando.sql.visibility import Visibility
-from pando.store.requests import Result
+from pando.store.requests import Execute, Failure, Request, Result, Statement, StatementResult
 from pando.store.runner import failure_of
+from pando.store.tokens import first_keyword
 from pando.types import TXID, Bookmark, Epoch
 
 Done = tuple[list[Result], Bookmark | None]
 """Results of a plan's requests, and what they saw or made."""
+
+WRITER_WAIT_S: Final = 1.0
+"""How long a transaction that has only read so far waits for the writer, before it goes on from a snapshot of here."""
+_STALE: Final = Failure(
+    "SQLite error: database is locked: others have written since this transaction read; roll it back and begin again,"
+    " with BEGIN IMMEDIATE if it must not happen",
+    "SQLITE_BUSY",
+    "SQLITE_BUSY_SNAPSHOT",
+)
 
 
 class Runs:
@@ -82,14 +94,12 @@ class Runs:
 
     def release(self, stream: Stream) -> None:
         """End what the stream holds elsewhere."""
+        stream.begun = None
         if stream.is_open:
             stream.is_open = False
             if stream.link_generation == self._store.generation:
                 self._store.end_session(stream.session)
-        held, stream.held = stream.held, None
-        if held is not None:
-            del self.holding[stream.id]
-            held.release()
+        self._let_go(stream)
 
     # -- where it runs --------------------------------------------------------------------------------------------
 
@@ -124,8 +134,13 @@ class Runs:
         stream = plan.stream
         if stream is not None and stream.is_open:
             return await self.forward(plan, call, is_read=False)
+        if stream is not None and stream.begun is not None:
+            return await self._begin_now(plan, call, stream, stream.begun)
         if stream is not None and stream.held is not None:
-            return await self._continue_reading(plan, call, stream, stream.held)
+            held = stream.held
+            if held.may_write and nature_of(plan.requests, held.reader.statements) is Nature.WRITES:
+                return await self._upgrade(plan, call, stream, held)
+            return await self._continue_reading(plan, call, stream, held)
         if stream is not None and stream.settings:
             return await self._forward_set(plan, call)
         reads = self.pool.ready(call.database)
@@ -207,6 +222,10 @@ class Runs:
 
     async def _read_in_transaction(self, plan: Plan, call: Call, reads: DatabaseReads, nature: Nature) -> Done:
         """Run BEGIN and reads on a connection of their own; what stays open is kept, or moves to the primary."""
+        may_write = nature is not Nature.READONLY_TRANSACTION and call.access.may_write(call.database)
+        if may_write and not plan.closes and _only_begins(plan.requests):
+            return self._begin_later(plan, call, reads)
+        before = self._positions.visible(reads.opened.slot)
         reader = reads.take()
         is_kept = False
         try:
@@ -215,15 +234,69 @@ class Runs:
                 reader.roll_back()
                 results = await self.local.in_thread(reader, plan.requests, call.watch)
             if reader.connection.in_transaction and not plan.closes:
-                if nature is not Nature.READONLY_TRANSACTION and call.access.may_write(call.database):
-                    reader.roll_back()
-                    return await self.forward(plan, call, is_read=False)
-                self._hold(plan, call, Held(reader, reads, self._clock.monotonic()))
+                position = before if before == self._positions.about(reads.opened.slot) else None
+                if may_write and (done := await self._take_writer(plan, call)) is not None:
+                    return done
+                self._hold(plan, call, Held(reader, reads, self._clock.monotonic(), may_write, position))
                 is_kept = True
         finally:
             if not is_kept:
                 reads.give_back(reader)
         return results, self.bookmark(call.database, reads.opened.slot)
+
+    # -- transactions that may read or write -----------------------------------------------------------------------
+
+    def _begin_later(self, plan: Plan, call: Call, reads: DatabaseReads) -> Done:
+        """Note a plain BEGIN; nothing is held for it before its client asks for something."""
+        if plan.stream is None:
+            plan.stream = self._streams.new(call.database)
+        plan.stream.begun = plan.requests[0]
+        return [StatementResult((), [])], self.bookmark(call.database, reads.opened.slot)
+
+    async def _begin_now(self, plan: Plan, call: Call, stream: Stream, begun: Request) -> Done:
+        """Run what follows such a BEGIN, together with it."""
+        stream.begun = None
+        whole = Plan(stream, [begun, *plan.requests], closes=plan.closes, min_txid=plan.min_txid)
+        results, bookmark = await self._run(whole, call)
+        return results[1:], bookmark
+
+    async def _take_writer(self, plan: Plan, call: Call) -> Done | None:
+        """Run what only reads so far on the primary, where it may go on to write; None: not to be had soon."""
+        try:
+            async with asyncio.timeout(WRITER_WAIT_S):
+                return await self.forward(plan, call, is_read=False)
+        except (TimeoutError, PrimaryUnavailable, NotPrimary):
+            if plan.stream is not None:
+                self._end_session(plan.stream)
+            return None
+
+    async def _upgrade(self, plan: Plan, call: Call, stream: Stream, held: Held) -> Done:
+        """Go on on the primary with a transaction that has read here, if what it has read is still the newest."""
+        begin = Plan(stream, [Execute(Statement("BEGIN IMMEDIATE"))])
+        (began,), bookmark = await self.forward(begin, call, is_read=False)
+        if isinstance(began, Failure):
+            return [began for _ in plan.requests], None
+        place = None if bookmark is None else (int(bookmark.epoch), int(bookmark.txid))
+        if held.position is None or place != held.position:
+            self._end_session(stream)
+            return [_STALE for _ in plan.requests], None
+        self._let_go(stream)
+        return await self.forward(plan, call, is_read=False)
+
+    def _end_session(self, stream: Stream) -> None:
+        """End a session on the primary whose stream goes on."""
+        if stream.is_open:
+            stream.is_open = False
+            if stream.link_generation == self._store.generation:
+                self._store.end_session(stream.session)
+            self._streams.renew(stream)
+
+    def _let_go(self, stream: Stream) -> None:
+        """End what a stream holds here."""
+        held, stream.held = stream.held, None
+        if held is not None:
+            del self.holding[stream.id]
+            held.release()
 
     def _hold(self, plan: Plan, call: Call, held: Held) -> None:
         if len(self.holding) >= limits.READ_TRANSACTIONS_MAX:
@@ -318,6 +391,12 @@ class Runs:
             raise StreamExpired("The connection to the primary was lost and the transaction with it; begin it again")
         stream.is_open, stream.link_generation = True, generation
         return stream
+
+
+def _only_begins(requests: Sequence[Request]) -> bool:
+    """Tell of a pipeline that leaves a transaction open whether it does nothing else."""
+    text = only_text(requests)
+    return text is not None and first_keyword(text) == "BEGIN"
 
 
 def _must_be_read_here(plan: Plan, call: Call) -> bool:

@@ -16,7 +16,7 @@ from pando import limits
 from pando.errors import Overloaded, StreamExpired
 from pando.sql.batons import CLOSED, INVALID, USED, Baton, BatonCodec, BatonError
 from pando.sql.texts import StoredTexts
-from pando.store.requests import Failure
+from pando.store.requests import Failure, Request
 
 if TYPE_CHECKING:
     from pando.sql.readers import Held
@@ -42,7 +42,11 @@ class Stream:
     """The link on which that transaction was begun."""
     held: Held | None = None
     """A connection of this process that holds a read transaction for the stream."""
+    begun: Request | None = None
+    """A plain BEGIN that nothing has followed yet: it holds nothing anywhere."""
     last_used: float = 0.0
+    chars: int = 0
+    """Length of its texts when it was used last."""
     texts: StoredTexts = field(default_factory=StoredTexts)
     settings: dict[str, int] = field(default_factory=dict)
     """What PRAGMAs of its client have set otherwise than usual."""
@@ -61,6 +65,11 @@ class Stream:
     @property
     def has_transaction(self) -> bool:
         """Tell whether a transaction is open, here or on the primary."""
+        return self.is_open or self.held is not None or self.begun is not None
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether anybody else may have to wait for what it holds; otherwise it costs its texts at most."""
         return self.is_open or self.held is not None
 
 
@@ -75,6 +84,7 @@ class StreamTable:
         self._streams: OrderedDict[int, Stream] = OrderedDict()
         self._expired: OrderedDict[int, float] = OrderedDict()
         self._last_session = 0
+        self._chars = 0
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -86,6 +96,11 @@ class StreamTable:
         """Make a stream; it is kept only if `keep` finds something to remember."""
         self._last_session += 1
         return Stream(self._new_id(), database, self._last_session)
+
+    def renew(self, stream: Stream) -> None:
+        """Give a stream another session on the primary, since its last one was ended from here."""
+        self._last_session += 1
+        stream.session = self._last_session
 
     def owner(self, text: str) -> Baton:
         """Read a baton to see where its stream is; raises BatonError."""
@@ -113,27 +128,44 @@ class StreamTable:
         """End a request: give the next baton, or None if there is nothing to remember. Raises Overloaded when full."""
         stream.is_busy = False
         if not stream.has_something:
-            self._streams.pop(stream.id, None)
+            self._forget(stream)
             return None
-        if stream.id not in self._streams and len(self._streams) >= limits.STREAMS_MAX:
+        if stream.id not in self._streams and len(self._streams) >= limits.STREAMS_MAX and not self._evict(now):
             raise Overloaded(f"this process has {limits.STREAMS_MAX} open streams; close some, or try again later")
         stream.sequence += 1
         stream.last_used = now
+        self._forget(stream)
         self._streams[stream.id] = stream
-        self._streams.move_to_end(stream.id)
+        stream.chars = stream.texts.chars
+        self._chars += stream.chars
+        while self._chars > limits.STREAMS_CHARS_MAX and self._evict(now, but=stream):
+            continue
         return self._codec.encode(Baton(self.node, self.web, stream.id, stream.sequence))
 
     def close(self, stream: Stream) -> None:
         """Forget a stream for good."""
-        self._streams.pop(stream.id, None)
+        self._forget(stream)
+
+    def _forget(self, stream: Stream) -> None:
+        if self._streams.pop(stream.id, None) is not None:
+            self._chars -= stream.chars
+
+    def _evict(self, now: float, but: Stream | None = None) -> bool:
+        """Forget the longest idle stream that holds nothing but texts; False if there is none."""
+        for stream in self._streams.values():
+            if stream is not but and not stream.is_busy and not stream.holds:
+                self.expire_now(stream, now)
+                return True
+        return False
 
     def expire(self, now: float) -> list[Stream]:
         """Forget streams that were idle for too long; gives them, so that their transactions can be ended."""
         expired = []
         for stream in self._streams.values():
-            if now - stream.last_used < limits.STREAM_IDLE_S:
+            idle_s = now - stream.last_used
+            if idle_s < limits.STREAM_IDLE_S:
                 break
-            if not stream.is_busy:
+            if not stream.is_busy and (stream.holds or idle_s >= limits.STREAM_KEPT_S):
                 expired.append(stream)
         for stream in expired:
             self.expire_now(stream, now)
@@ -141,7 +173,7 @@ class StreamTable:
 
     def expire_now(self, stream: Stream, now: float) -> None:
         """Forget one stream and remember that its time was over."""
-        self._streams.pop(stream.id, None)
+        self._forget(stream)
         self._expired[stream.id] = now
         while self._expired and (
             len(self._expired) > EXPIRED_MEMORY_MAX or now - next(iter(self._expired.values())) > EXPIRED_MEMORY_S

@@ -24,6 +24,11 @@ class StoredTexts:
     def __bool__(self) -> bool:
         return bool(self.stored) or bool(self.refused)
 
+    @property
+    def chars(self) -> int:
+        """Length of all texts together."""
+        return sum(map(len, self.stored.values())) if self.stored else 0
+
     def store(self, sql_id: int, sql: str) -> Failure | None:
         """Keep a text; gives the failure if there is no room. Raises HranaProtocolError for a number in use."""
         if sql_id in self.stored:
@@ -42,7 +47,7 @@ class StoredTexts:
             return Failure(
                 f"{limits.STORED_SQL_MAX} SQL texts may be stored; close some with close_sql", "SQL_STORE_TOO_MANY"
             )
-        if sum(map(len, self.stored.values())) + len(sql) > limits.STORED_SQL_CHARS_MAX:
+        if self.chars + len(sql) > limits.STORED_SQL_CHARS_MAX:
             return Failure(
                 f"the stored SQL texts may have {limits.STORED_SQL_CHARS_MAX} characters together",
                 "SQL_STORE_TOO_LARGE",

@@ -141,7 +141,7 @@ def test_stored_texts(world: World, name: str) -> None:
 
 def test_streams_of_a_process(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "STREAMS_MAX", 1)
-    baton = world.pipeline(stored(1)).json["baton"]
+    baton = world.pipeline(execute("begin immediate")).json["baton"]
     said = world.pipeline(stored(1))
     assert (said.status, said.json["code"]) == (503, "OVERLOADED")
     assert world.pipeline({"type": "close"}, baton=baton).status == 200

@@ -9,6 +9,7 @@ from pando.errors import Overloaded, StreamExpired
 from pando.sql.batons import CLOSED, INVALID, USED, BatonCodec, BatonError
 from pando.sql.messages import HranaProtocolError
 from pando.sql.streams import EXPIRED_MEMORY_S, Stream, StreamTable
+from pando.store.requests import GetAutocommit
 
 
 @pytest.fixture
@@ -17,8 +18,9 @@ def table() -> StreamTable:
     return StreamTable(node="n", web=1, codec=BatonCodec(b"k" * 32), new_id=lambda: next(numbers))
 
 
-def kept(table: StreamTable, now: float = 0.0) -> tuple[Stream, str]:
+def kept(table: StreamTable, now: float = 0.0, *, is_open: bool = False) -> tuple[Stream, str]:
     stream = table.new("data")
+    stream.is_open = is_open
     stream.texts.store(1, "select 1")
     text = table.keep(stream, now)
     assert text is not None
@@ -73,8 +75,8 @@ def test_baton_names_its_owner(table: StreamTable) -> None:
 
 
 def test_idle_streams_expire_and_are_remembered_for_a_while(table: StreamTable) -> None:
-    old, old_baton = kept(table, 0.0)
-    young, young_baton = kept(table, 30.0)
+    old, old_baton = kept(table, 0.0, is_open=True)
+    young, young_baton = kept(table, 30.0, is_open=True)
     assert table.expire(limits.STREAM_IDLE_S) == [old]
     with pytest.raises(StreamExpired):
         take(table, old_baton)
@@ -88,21 +90,60 @@ def test_idle_streams_expire_and_are_remembered_for_a_while(table: StreamTable) 
 
 
 def test_use_keeps_a_stream_alive(table: StreamTable) -> None:
-    stream, text = kept(table, 0.0)
-    other, _ = kept(table, 10.0)
+    stream, text = kept(table, 0.0, is_open=True)
+    other, _ = kept(table, 10.0, is_open=True)
     take(table, text)
     assert table.keep(stream, 50.0) is not None
     assert table.expire(75.0) == [other]
 
 
+def test_streams_that_hold_only_texts_live_long(table: StreamTable) -> None:
+    stream, text = kept(table, 0.0)
+    begun = table.new("data")
+    begun.begun = GetAutocommit()
+    assert table.keep(begun, 1.0) is not None
+    assert table.expire(limits.STREAM_KEPT_S - 1) == []
+    assert take(table, text) is stream
+    assert table.keep(stream, limits.STREAM_KEPT_S) is not None
+    assert table.expire(limits.STREAM_KEPT_S + 1) == [begun]
+
+
 def test_number_of_streams_is_bounded(table: StreamTable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "STREAMS_MAX", 2)
-    stream, text = kept(table)
-    kept(table)
+    stream, text = kept(table, is_open=True)
+    kept(table, is_open=True)
     with pytest.raises(Overloaded):
         kept(table)
     take(table, text)
     assert table.keep(stream, 0.0) is not None  # those that are open go on
+
+
+def test_longest_idle_stream_that_holds_nothing_makes_room(table: StreamTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STREAMS_MAX", 3)
+    _, open_text = kept(table, 0.0, is_open=True)
+    _, first_text = kept(table, 1.0)
+    second, second_text = kept(table, 2.0)
+    kept(table, 3.0)
+    with pytest.raises(StreamExpired):
+        take(table, first_text)
+    assert take(table, second_text) is second
+    assert take(table, open_text)
+    assert len(table) == 3
+
+
+def test_texts_of_all_streams_are_bounded(table: StreamTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STREAMS_CHARS_MAX", 3 * len("select 1"))
+    first, first_text = kept(table, 0.0)
+    for now in (1.0, 2.0):
+        kept(table, now)
+    take(table, first_text)
+    first.texts.store(2, "select 1")
+    assert table.keep(first, 3.0) is not None
+    assert len(table) == 2
+    first.texts.store(3, "select 1")
+    first.texts.store(4, "select 1")
+    assert table.keep(first, 4.0) is not None  # alone it may have what it has
+    assert len(table) == 1
 
 
 def test_stored_texts_are_bounded_in_number_and_length(table: StreamTable) -> None:
