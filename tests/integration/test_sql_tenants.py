@@ -267,7 +267,7 @@ def test_who_listens_hears_of_changes_of_the_table(nodes, role):
     assert answer.readline() == b":keep-alive\n"
     nodes.rows("primary", name, "INSERT INTO t VALUES (1)")
     lines = [answer.readline() for _ in range(4)]
-    assert lines[1:3] == [b"event: changes\n", b'data: {"unknown":1}\n']
+    assert lines[1:3] == [b"event:changes\n", b'data:{"unknown":1}\n']
     connection.close()
 
 

@@ -30,7 +30,7 @@ KEEP_ALIVE_S: Final = 15.0
 """Between two signs of life (sqld's figure)."""
 TABLE_CHARS_MAX: Final = 1000
 ACTIONS: Final = frozenset({"insert", "update", "delete", "unknown"})
-_CHANGED: Final = b'event: changes\ndata: {"unknown":1}\n\n'
+_CHANGED: Final = b'event:changes\ndata:{"unknown":1}\n\n'
 _ALIVE: Final = b":keep-alive\n\n"
 
 
@@ -72,7 +72,7 @@ class ListenRoute:
         if self._open >= LISTENERS_MAX:
             raise Overloaded(f"{self._open} clients listen to this process already; try another node")
         await self._services.service.read(said.database, [GetAutocommit()])  # opens it, or says that there is none
-        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+        headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
         return Response(200, headers, stream=self._tell(said.database, table, request))
 
     async def _tell(self, database: str, table: str, request: Request) -> AsyncIterator[bytes]:

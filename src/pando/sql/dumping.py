@@ -161,14 +161,17 @@ def _literal(value: Value, connection: apsw.Connection, encoding: str) -> str:
 
 
 def _text(value: str) -> str:
-    """Quote a text; the shell would take a carriage return at the end of a line for part of the line's end."""
+    """Quote a text on one line: sqld takes a semicolon at the end of any line for the end of a statement, and SQLite's
+    shell a carriage return there for part of the line's end.
+    """
     text = "'" + value.replace("'", "''") + "'"
-    if "\r" not in value:
-        return text
-    mark = "\\r"
-    while mark in value:
-        mark = f"\\{mark}"
-    return f"replace({text.replace(chr(13), mark)},'{mark}',char(13))"
+    for character, name in (("\r", "\\r"), ("\n", "\\n")):
+        if character in value:
+            mark = name
+            while mark in text:
+                mark = f"\\{mark}"
+            text = f"replace({text.replace(character, mark)},'{mark}',char({ord(character)}))"
+    return text
 
 
 def _real(value: float, connection: apsw.Connection) -> str:

@@ -102,4 +102,4 @@ def _rule(config: DatabaseConfig, usual: Rule | None) -> Rule | None:
 
 def blocked(reason: str) -> Blocked:
     """Make the error for what is blocked, in sqld's words."""
-    return Blocked(f"Operation was blocked: {reason}" if reason else "Operation was blocked by the administrator")
+    return Blocked(f"Operation was blocked: {reason}" if reason else "Operation was blocked")
