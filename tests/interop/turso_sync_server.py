@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from served_nodes import environment, free_port, wait_until_ready
+from served_nodes import START_S, environment, free_port, wait_until_ready
 
 DIE_WITH_PARENT = 1
 PIECE_BYTES = 1 << 16
@@ -59,6 +60,10 @@ def main():
                 preexec_fn=die_with_parent,
             )
         wait_until_ready(node, f"127.0.0.1:{port}", Path(log))
+        deadline = time.monotonic() + START_S
+        while "node.ready" not in Path(log).read_text():  # then all of its processes are
+            assert time.monotonic() < deadline, Path(log).read_text()[-2000:]
+            time.sleep(0.02)
         asyncio.run(relay(port, address))
 
 
