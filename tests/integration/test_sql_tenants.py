@@ -135,7 +135,7 @@ def test_blocks_hold_on_every_node_within_a_second(nodes):
         soon(lambda role=role: nodes.ask(role, "debtor", "INSERT INTO t VALUES (1)").error is None, f"{role} lets in")
 
 
-def test_a_maximum_size_holds_whoever_writes_and_after_a_restart(nodes):
+def test_a_maximum_size_holds_whoever_writes(nodes):
     nodes.does("primary", "POST", "/small/create", {"max_db_size": "200KB"})
     nodes.rows("primary", "small", "CREATE TABLE t(v)")
     row = "INSERT INTO t VALUES (hex(randomblob(10000)))"
@@ -282,3 +282,21 @@ def listening(nodes, role, name):
         return connection, answer
     connection.close()
     return None
+
+
+@pytest.mark.full
+def test_what_is_configured_holds_after_the_primary_was_killed(nodes):
+    nodes.does("primary", "POST", "/kept/create", {"max_db_size": "200KB"})
+    nodes.rows("primary", "kept", "CREATE TABLE t(v)")
+    nodes.does("primary", "POST", "/closed/create", {"block_writes": True, "block_reason": "closed"})
+    process = nodes.served.processes["primary"]
+    process.kill()
+    process.wait()
+    nodes.served.start("primary")
+    row = "INSERT INTO t VALUES (hex(randomblob(10000)))"
+    errors = [nodes.ask("primary", "kept", row).error for _ in range(12)]
+    assert (errors[0], errors[-1]["code"]) == (None, "SQLITE_FULL")
+    blocked = soon(lambda: nodes.ask("primary", "closed", "CREATE TABLE t(v)").error, "blocks hold")
+    assert blocked["code"] == "BLOCKED"
+    through = soon(lambda: nodes.ask("replica", "kept", row).error, "the replica has a link again")
+    assert through["code"] in {"SQLITE_FULL", "PRIMARY_UNAVAILABLE"}
