@@ -6,7 +6,7 @@ import json
 import apsw
 import pytest
 from asgi_client import call
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pando.api.app import App
@@ -177,6 +177,7 @@ def test_a_node_that_is_not_ready_says_so(site):
     assert [site("GET", "/cluster/tokens").status, site("POST", "/cluster/tokens", {}).status] == [503, 503]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_any_body_is_answered(body):
     site = Site()

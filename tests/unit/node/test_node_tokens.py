@@ -3,7 +3,7 @@ from base64 import b64encode
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pando.clock import VirtualClock
@@ -333,6 +333,7 @@ def test_a_key_that_cannot_be_read_locks_its_database():
     assert refusal(check, header(make_token(SECRET)), "shop") == "w"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_header_is_answered(value):
     for check in (Authenticator(SECRET, keys=(PUBLIC[0],), basic="a:b"), Authenticator(SECRET, is_open=True)):
