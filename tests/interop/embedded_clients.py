@@ -166,7 +166,7 @@ class SteadyWrites:
 
     def _write(self):
         while not self._ended.is_set():
-            self.nodes.rows(self.role, f"INSERT INTO {self.table} (name, data) VALUES ('steady', randomblob(700))")
+            self.nodes.rows(self.role, f"INSERT INTO {self.table} (data) VALUES (randomblob(700))")
             self.count += 1
 
     def __enter__(self):

@@ -20,7 +20,7 @@ from pando.clock import Clock
 from pando.errors import StorageError, StreamExpired
 from pando.sql.calls import Call
 from pando.sql.streams import Stream
-from pando.store.requests import Failure, Request, Result
+from pando.store.requests import Batch, BatchResult, Failure, Request, Result, StatementResult
 from pando.types import Bookmark
 
 IDLE_S: Final = 30.0
@@ -33,6 +33,7 @@ LOST: Final = Failure(
     "it took effect. Begin it again",
     StreamExpired.code,
 )
+_NOTHING: Final = BatchResult([StatementResult((), [])], [None])
 
 
 class Service(Protocol):
@@ -57,6 +58,8 @@ class _Session:
     mark: Path
     is_marked: bool
     used: float
+    is_told: bool = False
+    """Its client was told that its transaction was lost; it may still roll it back."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -87,7 +90,11 @@ class ProxySessions:
             had = session.stream.has_transaction
             if session.is_marked and not had:
                 self._unmark(session)
+                session.is_told = True
                 return Outcome(LOST, None, is_autocommit=True)
+            was_told, session.is_told = session.is_told, False
+            if was_told and _rolls_back(request):
+                return Outcome(_NOTHING, None, is_autocommit=True)
             try:
                 result, bookmark = await self._service.run_attached_at(session.stream, request, call)
             finally:
@@ -164,6 +171,15 @@ class ProxySessions:
         self.sweep()
         if self._sessions:
             self._sweep_later()
+
+
+def _rolls_back(request: Request) -> bool:
+    """Tell whether a request is only a ROLLBACK."""
+    return (
+        isinstance(request, Batch)
+        and len(request.steps) == 1
+        and request.steps[0].statement.sql.strip(" \n\t;").upper() in {"ROLLBACK", "ROLLBACK TRANSACTION"}
+    )
 
 
 def _key(client: str, call: Call) -> tuple[str, str, bytes]:

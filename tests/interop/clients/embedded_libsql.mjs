@@ -36,6 +36,10 @@ const actions = {
     await globalThis.transaction.commit();
     return true;
   },
+  abandon: async () => {
+    globalThis.transaction.close();
+    return true;
+  },
   close: async () => {
     client.close();
     return true;

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import msgspec
 
 from pando.api.embedded_node import EmbeddedNode, EmbeddedServices
+from pando.api.embedded_v1 import EmbeddedV1
 from pando.api.embedded_v2 import EmbeddedV2
 from pando.api.http import Request, error_response
 from pando.clock import SystemClock
@@ -158,6 +159,9 @@ class Node(EmbeddedNode):
         self.layout = layout
         self.kept = []
         self.v2 = EmbeddedV2(self, world.table)
+        self.v1 = EmbeddedV1(
+            self, world.table, None, index=0, web_socket=lambda _: folder, processes_file=folder / "none"
+        )
         for entry in entries:
             self.show(entry)
 
@@ -231,6 +235,27 @@ class Node(EmbeddedNode):
         return ImageFile(image)
 
     # -- asking --
+
+    async def rpc(self, method, message, token=b""):
+        """Call the first protocol; gives the messages of the answer, its status and the status' text."""
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": f"/wal_log.ReplicationLog/{method}",
+            "query_string": b"",
+            "headers": [(b"x-session-token", token), (b"host", b"127.0.0.1:8080"), (b"x-namespace-bin", b"MTI3")],
+        }
+        body = struct.pack(">BI", 0, len(message)) + message
+
+        async def receive():
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        response = await self.v1.routes()["wal_log.ReplicationLog"](Request(scope, receive))
+        assert response.status == 200
+        data = response.body
+        if response.stream is not None:
+            data = b"".join([piece async for piece in response.stream])
+        return read_answer(data)
 
     async def answer(self, path, *, forwarded=False):
         headers = [(b"pando-forwarded-by", b"x")] if forwarded else []
@@ -318,6 +343,105 @@ def _shut(self):
 Node.shut = _shut
 
 
+def read_answer(data):
+    """Take an answer of gRPC-web apart."""
+    messages = []
+    while True:
+        flags, size = struct.unpack_from(">BI", data)
+        message, data = data[5 : 5 + size], data[5 + size :]
+        if flags == 0x80:
+            lines = dict(line.split(":", 1) for line in message.decode().strip().split("\r\n"))
+            assert not data, "the status comes last"
+            return messages, int(lines["grpc-status"]), lines.get("grpc-message", "")
+        assert flags == 0
+        messages.append(message)
+
+
+def fields_of(message):
+    """Read a message of protocol buffers; gives (number, value) pairs."""
+    found, at = [], 0
+
+    def varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    while at < len(message):
+        key = varint()
+        value = varint()
+        if key & 7 == 2:
+            value, at = message[at : at + value], at + value
+        found.append((key >> 3, value))
+    return found
+
+
+def offset_message(offset):
+    data, rest = bytearray(b"\x08"), offset
+    while rest > 127:
+        data.append(rest & 127 | 128)
+        rest >>= 7
+    return bytes([*data, rest])
+
+
+@dataclass
+class ClientV1:
+    """Keeps a file as libSQL's client of the first protocol does."""
+
+    world: World
+    log_id: str = ""
+    number: int | None = None
+    file: list = field(default_factory=list)
+
+    def inject(self, frames):
+        """Apply frames; what follows the last commit is rolled back."""
+        pages, newest = list(self.file), 0
+        for frame in frames:
+            number, _, pgno, size = struct.unpack_from("<QQII", frame)
+            newest = max(newest, number)
+            while len(pages) < pgno:
+                pages.append(b"")
+            pages[pgno - 1] = frame[24:]
+            assert len(frame) == 24 + PAGE
+            if size:
+                del pages[size:]
+                self.file, self.number, newest = list(pages), newest, 0
+                assert digest(self.file) in self.world.commits.ever, "the local file is no state that ever was"
+
+    async def sync(self, pick, steps=200):
+        messages, status, text = await pick().rpc("Hello", b"\x08\x01")
+        if status:
+            raise NotReady(text)
+        hello = dict(fields_of(messages[0]))
+        log_id, token, index = hello[3].decode(), hello[4], hello.get(5)
+        if self.log_id and self.log_id != log_id:
+            self.number = None
+        self.log_id = log_id
+        for _ in range(steps):
+            offset = offset_message(0 if self.number is None else self.number + 1)
+            messages, status, text = await pick().rpc("BatchLogEntries", offset, token)
+            if (status, text) == (9, "NEED_SNAPSHOT"):
+                messages, status, text = await pick().rpc("Snapshot", offset, token)
+                if status:
+                    return False
+                self.inject(dict(fields_of(message))[1] for message in messages)
+                continue
+            if status:
+                return False
+            self.inject(dict(fields_of(frame))[1] for _, frame in fields_of(messages[0]))
+            if index is None or (self.number is not None and self.number >= index):
+                return True
+        return False
+
+    def pages(self):
+        return self.file
+
+
 class Refused(Exception):
     """The client was told to begin anew."""
 
@@ -397,4 +521,4 @@ def run(coroutine):
     return asyncio.run(asyncio.wait_for(coroutine, 60))
 
 
-__all__ = ["ClientV2", "Refused", "World", "digest", "page_checksum", "run", "suppress"]
+__all__ = ["ClientV1", "ClientV2", "Refused", "World", "digest", "page_checksum", "run", "suppress"]
