@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 from pando.api.http import Headers, Request, Response, error_body
 from pando.api.pipeline import Request as Said
 from pando.api.pipeline import read_headers
-from pando.errors import InvalidRequest, NotFound, Overloaded
+from pando.errors import InvalidRequest, NotFound, Overloaded, PandoError
 from pando.node.store_client import NodeStoreClient
 from pando.sql.access import Access
 from pando.sql.calls import Call
@@ -91,7 +91,11 @@ class ListenRoute:
         self._open += 1
         ends = [asyncio.ensure_future(self._stopping.wait()), asyncio.ensure_future(_gone(request))]
         try:
-            services.notices.listen(database, told)
+            try:
+                services.notices.listen(database, told)
+            except PandoError as error:
+                yield f"event:error\ndata:{error.message}\n\n".encode()
+                return
             yield _ALIVE
             while not any(end.done() for end in ends):
                 waiting = asyncio.ensure_future(changed.wait())

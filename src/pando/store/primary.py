@@ -137,7 +137,7 @@ class PrimaryDatabase:
         self.checkpointer = Checkpointer(
             path=opened.path, history=self.history, writer=self.writer, executor=context.executor
         )
-        self._quota = NO_QUOTA
+        self._quota = self._quota_wanted = NO_QUOTA
         if quota != NO_QUOTA:
             self._limit(quota)
 
@@ -215,12 +215,13 @@ class PrimaryDatabase:
 
     async def limit(self, quota: Quota) -> None:
         """Have the writer keep to what is configured for this database, from the next command on."""
+        self._quota_wanted = quota
         if quota == self._quota or self._is_closed:
             return
         await self.writer.hold()
         try:
             if not self._is_closed and self.writer.trouble is None:
-                self._limit(quota)
+                self._limit(self._quota_wanted)  # another one may have been asked for meanwhile
         finally:
             self.writer.release()
 

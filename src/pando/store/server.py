@@ -281,7 +281,7 @@ class StoreServer:
             self._quotas = found
             for database in self.catalog.opened():
                 if isinstance(database, PrimaryDatabase) and database.name != SYSTEM_DATABASE:
-                    await database.limit(found.get(database.name, NO_QUOTA))
+                    self._background(database.limit(found.get(database.name, NO_QUOTA)))  # one may be busy for long
 
     def _confirm(self, name: str, outcome: Outcome, ran: protocol.Ran) -> None:
         self.confirming.confirm(name, outcome.command, ran, has_written=outcome.has_written)

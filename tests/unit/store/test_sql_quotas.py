@@ -1,5 +1,7 @@
 """A database does not grow past its maximum size, and its transactions keep to their time, whoever writes."""
 
+import asyncio
+
 import apsw
 import pytest
 from store_kit import Node, check_copy, opened_primary, run, sql, transaction, wait_until
@@ -87,3 +89,19 @@ def test_quotas_are_read_from_the_system_database(tmp_path):
     connection.close()
     path.write_bytes(b"no database" * 100)
     assert read_quotas(path) is None
+
+
+def test_the_last_limit_holds_however_many_wait(node):
+    async def scenario():
+        async with opened_primary(node) as db:
+            await db.ask(sql("CREATE TABLE t (v)"))
+            await db.ask(sql("BEGIN IMMEDIATE"), session=1)
+            sizes = (1 << 20, SIZE, 2 << 20)
+            waiting = [asyncio.create_task(db.database.limit(Quota(max_db_size=size))) for size in sizes]
+            await asyncio.sleep(0)
+            assert not any(task.done() for task in waiting)
+            await db.ask(sql("COMMIT"), session=1)
+            await asyncio.gather(*waiting)
+            assert (await db.rows("PRAGMA max_page_count"))[0][0] == 512
+
+    run(scenario())
