@@ -15,8 +15,6 @@ from pando.errors import InvalidRequest
 PAGE_SIZE: Final = 4096
 """The only page size that these clients know."""
 REVISION_CHARS_MAX: Final = 256
-_INCREMENTAL: Final = 0
-_REPLACE_BASE: Final = 1
 _PROTOCOL_PAGES: Final = 1
 _VARINT_BYTES_MAX: Final = 10
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
@@ -97,18 +95,17 @@ def _text(value: bytes, name: str) -> str:
 # -- the answer --------------------------------------------------------------------------------------------------------
 
 
-def encode_header(revision: str, pages: int, *, replaces: bool) -> bytes:
+def encode_header(revision: str, pages: int) -> bytes:
     """Give the first message: which state the pages lead to, and how many pages the database has then.
 
-    `replaces`: the client is to forget what it had, these are all pages.
+    The protocol can also say that all pages replace what the client has. Clients up to now refuse that, and all pages
+    put over what it has come to the same.
     """
     text = revision.encode()
     parts = [b"\x0a", encode_varint(len(text)), text]
     if pages:
         parts += [b"\x10", encode_varint(pages)]
     parts.append(b"\x1a\x00")  # raw
-    if replaces:
-        parts += [b"\x30", encode_varint(_REPLACE_BASE)]
     parts += [b"\x40", encode_varint(_PROTOCOL_PAGES)]
     body = b"".join(parts)
     return encode_varint(len(body)) + body

@@ -205,22 +205,22 @@ class _Finding:
         if target is not None and not self._log.holds(target):
             raise _gone(target)
         if since is None:
-            return self._all(target, selected, replaces=False)
+            return self._all(target, selected)
         end = target or self._reading.newest(self._source, self._log)
         if not self._log.holds(since) or since.txid > end.txid:
-            return self._all(None, None, replaces=True)
+            return self._all(None, None)
         changes_max = max(CHANGES_BYTES_MAX, _size_of(self._source.path))
         try:
             newest = newest_pages(self._log, since.txid, end.txid, changes_max)
         except TooMuch:
-            return self._all(None, None, replaces=True)
+            return self._all(None, None)
         size = newest.size or 0  # which is not looked at when no page follows
         wanted = None if selected is None else {number + 1 for number in selected.below(size)}
         commits = {number: txid for number, txid in newest.commits.items() if wanted is None or number in wanted}
-        header = encode_header(format_revision(end), size, replaces=False)
+        header = encode_header(format_revision(end), size)
         return self._pull(header, pages_of_log(self._log, since.txid, end.txid, commits))
 
-    def _all(self, target: Position | None, selected: PageSet | None, *, replaces: bool) -> Pull:
+    def _all(self, target: Position | None, selected: PageSet | None) -> Pull:
         """Every page, or the selected ones, as of a state; the newest one if none is named."""
         if target is None:
             image, target, newest = self._newest_image()
@@ -230,7 +230,7 @@ class _Finding:
         else:
             image = self._image_near(target)
             size, after, from_log = self._of_old_state(image, target, selected)
-        header = encode_header(format_revision(target), size, replaces=replaces)
+        header = encode_header(format_revision(target), size)
         numbers = iter(range(size)) if selected is None else selected.below(size)
         if selected is not None:
             from_log = {at + 1: from_log[at + 1] for at in selected.below(size) if at + 1 in from_log}

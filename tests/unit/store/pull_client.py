@@ -29,7 +29,6 @@ def run_bitmap(start, end):
 class Found:
     revision: str
     db_pages: int
-    replaces: bool
     protocol: int
     pages: dict
 
@@ -71,10 +70,10 @@ def decode_answer(body):
     head, *rest = messages(body)
     header = dict(fields(head))
     assert header[3] == b"" and 4 not in header, "raw, and nothing else"
-    assert header.get(5, 0) == 0
+    assert header.get(5, 0) == header.get(6, 0) == 0, "pages, to be put over what the client has"
     pages = {}
     for message in rest:
         page = dict(fields(message))
         assert page.get(1, 0) not in pages and len(page[2]) == 4096
         pages[page.get(1, 0)] = page[2]
-    return Found(header[1].decode(), header.get(2, 0), header.get(6, 0) == 1, header[8], pages)
+    return Found(header[1].decode(), header.get(2, 0), header[8], pages)
