@@ -82,11 +82,6 @@ class PandoDialect(SQLiteDialect):
         """Say which a connection has when nobody sets one."""
         return self.get_isolation_level(dbapi_connection)
 
-    def reset_isolation_level(self, dbapi_connection: Any) -> None:  # noqa: ANN401
-        """Go back to what the engine's URL says."""
-        target = dbapi_connection.target
-        dbapi_connection.autocommit, dbapi_connection.isolation = target.autocommit, target.isolation
-
     def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:  # noqa: ANN401
         """Tell whether each statement stands alone."""
         return bool(dbapi_conn.autocommit)

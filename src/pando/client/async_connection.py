@@ -226,7 +226,7 @@ class Opening:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         connection = self._connection
-        if connection is not None:
+        if connection is not None and not connection._is_closed:
             try:
                 await connection.__aexit__(kind, error, trace)
             finally:

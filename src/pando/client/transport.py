@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import select
 import socket
 from collections.abc import Callable
@@ -41,10 +42,14 @@ class Transport:
         self._connect_timeout_s = connect_timeout_s
         self._now = now
         self._kept: dict[Address, tuple[http.client.HTTPConnection, float]] = {}
+        self._process = os.getpid()
 
     def send(self, request: Send) -> Reply | Broken:
         """Send a request and read its answer, or say that it failed and whether it was sent."""
         node = request.node
+        if self._process != os.getpid():  # after a fork the sockets belong to both processes
+            self.close()
+            self._process = os.getpid()
         try:
             connection = self._take(node, request.timeout_s)
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have

@@ -283,6 +283,8 @@ class Runner:
             if info.kind is not _READ:
                 return self._change(info, args, statement.want_rows, control, started)
             control.before(info)
+            if info.reads is None and self._watches_schema and self._statements.refresh():
+                info = self._statements.get(statement.sql)  # some PRAGMAs never look whether the schema is another
             rows, count = self._rows(info, args, statement.want_rows)
             if self._watches_schema and self._statements.schema_moved():
                 info = self._statements.get(statement.sql)

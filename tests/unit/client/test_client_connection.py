@@ -143,6 +143,16 @@ def test_one_connection_to_a_node_is_kept(node, db):
     assert {id(db._transport._kept[address][0]) for address in db.target.nodes} == clients
 
 
+def test_the_first_pragma_after_a_change_of_the_schema_sees_it(db):
+    count(db)
+    db.autocommit = True
+    for name in ("one", "two"):
+        db.execute(f"CREATE TABLE {name}(id INTEGER PRIMARY KEY, t REFERENCES t(id))")
+        assert [row[2:5] for row in db.execute(f"PRAGMA foreign_key_list({name})")] == [("t", "t", "id")]
+        db.execute(f"DROP TABLE {name}")
+        assert db.execute(f"PRAGMA foreign_key_list({name})").fetchall() == []
+
+
 def test_threads_take_turns(db):
     db.autocommit = True
 
