@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import apsw
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pando.clock import SystemClock
@@ -167,6 +167,7 @@ def test_before_a_database_is_open_nothing_is_known():
     in_world(steps)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(["ask", "ask", "a", "d", "ad", "fails", "schema", "epoch", "generation", "claim"]),
