@@ -5,7 +5,7 @@ const [entry, url, jwt, versionText, table] = process.argv.slice(2);
 const hrana = await import(pathToFileURL(entry));
 const version = Number(versionText);
 const isWs = url.startsWith("ws");
-const open = () => (isWs ? hrana.openWs(url, jwt, version) : hrana.openHttp(url, jwt, undefined, version));
+const open = () => (isWs ? hrana.openWs(url, jwt, version) : hrana.openHttp(url, jwt, undefined, undefined, version));
 const found = {};
 const failure = async (work) => {
   try {
@@ -64,7 +64,7 @@ const runBatch = async (useCursor) => {
   ];
 };
 found.batch = await runBatch(false);
-if (version >= 3 && isWs) {
+if (version >= 3) {
   found.cursor = await runBatch(true);
   const large = stream.batch(true);
   const rows = large
@@ -72,6 +72,12 @@ if (version >= 3 && isWs) {
     .query("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 20000) SELECT i, 'text' FROM n");
   await large.execute();
   found.largeCursor = (await rows).rows.length;
+  const inTransaction = stream.batch(true);
+  inTransaction.step().run("BEGIN IMMEDIATE");
+  inTransaction.step().run(`INSERT INTO ${table}(name) VALUES('in a cursor')`);
+  await inTransaction.execute();
+  found.cursorTransaction = (await stream.queryValue(`SELECT count(*) FROM ${table}`)).value.toString();
+  await stream.run("ROLLBACK");
 }
 
 if (version >= 2) {
@@ -85,7 +91,7 @@ if (version >= 2) {
   text.close();
   found.closedText = await failure(() => stream.queryValue(text));
 }
-if (version >= 3 && isWs) {
+if (version >= 3) {
   const before = await stream.getAutocommit();
   await stream.run("BEGIN");
   found.autocommit = [before, await stream.getAutocommit()];
