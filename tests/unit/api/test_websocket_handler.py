@@ -16,6 +16,7 @@ from pando.sql.access import FULL_ACCESS, Access
 from pando.sql.batons import BatonCodec
 from pando.sql.service import SqlService
 from pando.sql.streams import StreamTable
+from pando.testing import protobuf_kit as kit
 from pando.testing.fake_sql_store import FakePositions, FakeSqlStore
 
 HELLO = {"type": "hello", "jwt": "good"}
@@ -130,6 +131,15 @@ def server(tmp_path: Any) -> Any:
 
 
 OPEN = request(1, "open_stream", stream_id=1)
+PROTOBUF = ("hrana3", "hrana3-protobuf")
+
+
+def binary(*messages: Any) -> list[bytes]:
+    return [kit.client_message_bytes(message) for message in messages]
+
+
+def read(sent: list[Any]) -> list[Any]:
+    return [kit.read("ServerMessage", each["bytes"]) for each in sent if each["type"] == "websocket.send"]
 
 
 def test_a_conversation(server: Server) -> None:
@@ -244,3 +254,62 @@ def test_transaction_ends_with_the_connection(server: Server) -> None:
     server.talk(HELLO, OPEN, sql(2, "begin immediate"), sql(3, "delete from t"), answers=4)
     assert len(server.store.ended) == 1
     assert rows(texts(server.talk(HELLO, OPEN, sql(2, "select count(*) from t"), answers=3))[-1]) == [["1"]]
+
+
+# -- protocol buffers -------------------------------------------------------------------------------------------------
+
+
+def test_a_conversation_in_protocol_buffers(server: Server) -> None:
+    batch = {"steps": [{"stmt": {"sql": "select b from t"}}, {"stmt": {"sql": "select nope"}}]}
+    asked = [
+        *(HELLO, OPEN, sql(2, "insert into t values(2, 'two')"), sql(3, "nope")),
+        request(4, "open_cursor", stream_id=1, cursor_id=9, batch=batch),
+        request(5, "fetch_cursor", cursor_id=9, max_count=100),
+        request(6, "get_autocommit", stream_id=1),
+        request(7, "close_stream", stream_id=1),
+    ]
+    sent = server.talk(*binary(*asked), protocols=PROTOBUF, answers=8)
+    assert sent[0] == {"type": "websocket.accept", "subprotocol": "hrana3-protobuf"}
+    hello, *answers = read(sent)
+    assert hello == {"hello_ok": {}}
+    by_number = {held["request_id"]: (kind, held) for answer in answers for kind, held in answer.items()}
+    assert [by_number[number][0] for number in range(1, 8)] == [
+        *("response_ok", "response_ok", "response_error", "response_ok", "response_ok", "response_ok", "response_ok")
+    ]
+    inserted = by_number[2][1]["execute"]["result"]
+    assert (inserted["affected_row_count"], inserted["last_insert_rowid"]) == (1, 2)
+    fetched = by_number[5][1]["fetch_cursor"]
+    kinds = [next(iter(entry)) for entry in fetched["entries"]]
+    assert (kinds, fetched["done"]) == (["step_begin", "row", "row", "step_end", "step_error"], True)
+    assert by_number[6][1]["get_autocommit"] == {"is_autocommit": True}
+
+
+def test_bad_token_in_protocol_buffers(server: Server) -> None:
+    sent = server.talk(*binary({"type": "hello", "jwt": "bad"}), protocols=PROTOBUF, says_goodbye=False)
+    ((kind, held),) = read(sent)[0].items()
+    assert (kind, held["error"]["code"]) == ("hello_error", "AUTH_INVALID")
+    assert sent[-1]["code"] == 1008
+
+
+@pytest.mark.parametrize(
+    ("broken", "protocols", "code"),
+    [
+        ("{}", PROTOBUF, 1003),
+        (b"\xff", PROTOBUF, 1007),
+        (b"", PROTOBUF, 1007),
+        (binary(OPEN)[0], PROTOBUF, 1008),
+        (b"\x0a\x00", ("hrana3",), 1003),
+        ("{", ("hrana3",), 1007),
+        (OPEN, ("hrana3",), 1008),
+    ],
+)
+def test_broken_message_leaves_nothing_behind(
+    server: Server, broken: object, protocols: tuple[str, ...], code: int
+) -> None:
+    before: list[Any] = [HELLO, OPEN, sql(2, "begin immediate"), sql(3, "delete from t")]
+    messages = binary(*before) if protocols is PROTOBUF else before
+    sent = server.talk(*messages, broken, protocols=protocols, says_goodbye=False)
+    assert (sent[-1]["type"], sent[-1]["code"]) == ("websocket.close", code)
+    assert len(server.service._attached) == 0
+    assert server.store._sessions == {}
+    assert not server.store.database("data").writer.in_transaction
