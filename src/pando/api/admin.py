@@ -18,6 +18,7 @@ from pando.api.admin_loading import fetch_script, load_file
 from pando.api.admin_stats import AdminStats
 from pando.api.cluster import check_not_system, pass_on
 from pando.api.http import Headers, Request, Response, error_body, json_response
+from pando.api.threads import in_thread
 from pando.api.transfers import Transfers
 from pando.clock import Clock
 from pando.errors import CallerError, DatabaseExists, InvalidRequest, NotFound, PandoError, UnknownDatabase
@@ -146,7 +147,9 @@ class AdminRoutes:
         names = sorted(name for name in await self._store.list_databases() if name != SYSTEM_DATABASE)
         prefix, after = query.get("prefix", ""), query.get("after", "")
         wanted = [name for name in names if name > after and name.startswith(prefix)]
-        shown = [{"name": name, "size_bytes": self._size(name), **self._marks(name)} for name in wanted[:limit]]
+        sizes = await in_thread(lambda: [self._size(name) for name in wanted[:limit]])
+        found = zip(wanted[:limit], sizes, strict=True)
+        shown = [{"name": name, "size_bytes": size, **self._marks(name)} for name, size in found]
         return json_response({"namespaces": shown, "next": wanted[limit - 1] if len(wanted) > limit else None})
 
     def _size(self, name: str) -> int:
