@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class LocalCopy:
 
     def __init__(self, kind, path, url, token):
         self.path = path
+        self.said = []
         if kind == "python":
             command = [str(need_pypi_package(*PYPI_LIBSQL)), str(CLIENTS / "embedded_libsql.py")]
         else:
@@ -40,6 +42,9 @@ class LocalCopy:
         watch = threading.Timer(ANSWER_S, self.process.kill)
         watch.start()
         line = self.process.stdout.readline()
+        while line and not line.startswith("{"):  # what the library says of itself
+            self.said.append(line)
+            line = self.process.stdout.readline()
         watch.cancel()
         assert line, f"the client ended or did not answer {action} {arguments}"
         answer = json.loads(line)
@@ -151,8 +156,19 @@ def kill_node(nodes, role):
 
 
 def restart_node(nodes, role):
+    """Kill and start a node; returns when each of its processes answers."""
     kill_node(nodes, role)
     nodes.start(role)
+    deadline = time.monotonic() + 30
+    answered = 0
+    while answered < 20:
+        try:
+            nodes.rows(role, "SELECT 1")
+            answered += 1
+        except (OSError, http.client.HTTPException):
+            assert time.monotonic() < deadline, f"{role} does not answer after its restart"
+            answered = 0
+            time.sleep(0.05)
 
 
 class SteadyWrites:

@@ -24,6 +24,7 @@ from pando.clock import Clock
 from pando.errors import CallerError, DatabaseExists, InvalidRequest, NotFound, PandoError, UnknownDatabase
 from pando.node.store_client import NodeStoreClient
 from pando.sql.config import NO_CONFIG, DatabaseConfig, encode_config
+from pando.sql.embedded_table import GenerationTable
 from pando.sql.system import SystemDatabase
 from pando.store.layout import Layout
 from pando.store.requests import Statement
@@ -219,6 +220,7 @@ class AdminRoutes:
         await request.drop()
         if name == DEFAULT_DATABASE:
             raise InvalidRequest(f"the default database {DEFAULT_DATABASE!r} cannot be deleted")
+        await GenerationTable(self._system).forget(name)
         await self._store.delete_database(name)
         self._services.forget(name)
         self._services.stats.forget(name)

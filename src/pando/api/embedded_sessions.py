@@ -20,7 +20,7 @@ from pando.clock import Clock
 from pando.errors import StorageError, StreamExpired
 from pando.sql.calls import Call
 from pando.sql.streams import Stream
-from pando.store.requests import Batch, BatchResult, Failure, Request, Result, StatementResult
+from pando.store.requests import Batch, BatchResult, Describe, Failure, Request, Result, StatementResult
 from pando.types import Bookmark
 
 IDLE_S: Final = 30.0
@@ -87,14 +87,9 @@ class ProxySessions:
         session = self._session(client, call)
         async with session.lock:
             session.used = self._clock.monotonic()
+            if not isinstance(request, Describe) and (told := self._tell(session, request)) is not None:
+                return told
             had = session.stream.has_transaction
-            if session.is_marked and not had:
-                self._unmark(session)
-                session.is_told = True
-                return Outcome(LOST, None, is_autocommit=True)
-            was_told, session.is_told = session.is_told, False
-            if was_told and _rolls_back(request):
-                return Outcome(_NOTHING, None, is_autocommit=True)
             try:
                 result, bookmark = await self._service.run_attached_at(session.stream, request, call)
             finally:
@@ -103,9 +98,18 @@ class ProxySessions:
             has = session.stream.has_transaction
             if has and not session.is_marked:
                 self._mark(session)
-            elif session.is_marked and not has:
+            elif had and not has:
                 self._unmark(session)
             return Outcome(result, bookmark, is_autocommit=not has)
+
+    def _tell(self, session: _Session, request: Request) -> Outcome | None:
+        """Give the answer to what does not run: a transaction was lost, or is rolled back that was."""
+        if session.is_marked and not session.stream.has_transaction:
+            self._unmark(session)
+            session.is_told = True
+            return Outcome(LOST, None, is_autocommit=True)
+        was_told, session.is_told = session.is_told, False
+        return Outcome(_NOTHING, None, is_autocommit=True) if was_told and _rolls_back(request) else None
 
     def disconnect(self, client: str, call: Call) -> None:
         """End a client's connection; what it has open is rolled back."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pando.errors import LocalCopyRefused, LtxError
-from pando.ltx import HEADER_SIZE, LtxHeader, decode_ltx
+from pando.ltx import HEADER_SIZE, LtxHeader
 from pando.ltx.encoder import PAGE_HAS_SIZE
 from pando.ltx.lz4codec import block_size_max, decompress_block
 from pando.types import TXID, Epoch, Pgno
@@ -90,22 +90,13 @@ def read_commit(payload: bytes) -> Commit:
         if not pgno:
             return Commit(payload, header.commit, tuple(spans))
         if flags != PAGE_HAS_SIZE or at + _BLOCK_HEAD.size > len(payload):
-            return _read_slowly(payload)
+            raise LtxError("a log entry is not in the encoding of the stream, which logs are written in")
         size = _BLOCK_HEAD.unpack_from(payload, at)[2]
         if not 0 < size <= size_max:
             raise LtxError(f"page {pgno} of a log entry has {size} bytes of data")
         start = at + _BLOCK_HEAD.size
         at = start + size
         spans.append(PageSpan(pgno, start, at))
-
-
-def _read_slowly(payload: bytes) -> Commit:
-    """Take apart what was not written by a log of this version: pages as LZ4 frames."""
-    from pando.ltx import encode_ltx  # seldom or never
-
-    found = decode_ltx(payload)
-    header = found.header
-    return read_commit(encode_ltx(header, found.pages, found.trailer.post_apply_checksum))
 
 
 def wrong_page_size(size: int) -> LocalCopyRefused:

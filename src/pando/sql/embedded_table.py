@@ -64,6 +64,16 @@ class GenerationTable:
             durability="quorum",
         )
 
+    async def forget(self, database: str) -> None:
+        """Forget a database that is about to be deleted: another one of its name is not the same. Raises PandoError."""
+        tables = [table for table in ("generations", "log_ids") if await self._has(table, database)]
+        if tables:
+            texts = [f"DELETE FROM {table} WHERE database = ?" for table in tables]
+            await self._system.write([Statement(text, (database,), want_rows=False) for text in texts])
+
+    async def _has(self, table: str, database: str) -> bool:
+        return bool(await self._system.rows(f"SELECT 1 FROM {table} WHERE database = ? LIMIT 1", database))
+
     # -- names of databases for clients of the first protocol --
 
     async def log_id(self, database: str) -> str | None:

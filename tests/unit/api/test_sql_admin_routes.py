@@ -31,6 +31,9 @@ class System:
     def config(self, name):
         return self.configs.get(name, NO_CONFIG)
 
+    async def rows(self, _sql, *_args):
+        return []
+
     async def write(self, statements):
         for statement in statements:
             self.written.append(statement.args)

@@ -8,7 +8,7 @@ import pytest
 from pando.api.embedded_sessions import IDLE_S, LOST, MARKS_S_MAX, ProxySessions, remove_old_marks
 from pando.errors import PrimaryUnavailable, StorageError
 from pando.sql.calls import Call
-from pando.store.requests import Batch, BatchResult, Statement, StatementResult, Step
+from pando.store.requests import Batch, BatchResult, Describe, Described, Statement, StatementResult, Step
 
 CALL = Call("data", caller=b"Bearer x")
 
@@ -39,6 +39,8 @@ class Service:
         if self.fails:
             stream.has_transaction = False
             raise PrimaryUnavailable("gone")
+        if isinstance(request, Describe):
+            return Described((), (), is_explain=False, is_readonly=True), None
         sql = request.steps[0].statement.sql
         self.ran.append((sql, stream.has_transaction))
         stream.has_transaction = sql == "BEGIN" or (stream.has_transaction and sql not in {"COMMIT", "ROLLBACK"})
@@ -66,7 +68,7 @@ def clock():
 
 
 def batch(sql):
-    return Batch((Step(Statement(sql)),))
+    return Describe("x") if sql == "describe" else Batch((Step(Statement(sql)),))
 
 
 def ask(sessions, *texts, client="c"):
@@ -104,6 +106,14 @@ def test_what_the_client_did_not_begin_is_not_rolled_back_silently(service, cloc
     sessions = ProxySessions(service, clock, tmp_path)
     ask(sessions, "ROLLBACK")
     assert service.ran == [("ROLLBACK", False)], "SQLite says what is wrong"
+
+
+def test_describing_tells_nothing_and_changes_nothing(service, clock, tmp_path):
+    ask(ProxySessions(service, clock, tmp_path), "BEGIN")
+    sessions = ProxySessions(Service(), clock, tmp_path)
+    described, insert, again, rolled_back = ask(sessions, "describe", "INSERT", "describe", "ROLLBACK")
+    assert [one.result is LOST for one in (described, insert, again, rolled_back)] == [False, True, False, False]
+    assert rolled_back.result.errors == [None]
 
 
 def test_an_idle_transaction_is_lost(service, clock, tmp_path):
