@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from pando import __version__
 from pando.api.http import (
     JSON,
     ClientGone,
@@ -27,6 +26,7 @@ from pando.api.http import (
     error_response,
     send_response,
 )
+from pando.api.version import version
 from pando.api.websocket import refuse
 from pando.errors import InternalError, NotReady, PandoError
 from pando.log import EventLog
@@ -50,12 +50,7 @@ _ANY_ORIGIN: Final = (b"access-control-allow-origin", b"*")
 _UNHANDLED: Final = "an error that nobody expected"
 
 
-async def _version(_request: Request) -> Response:
-    """Name and version, in sqld's form."""
-    return Response(200, [(b"content-type", b"text/plain")], f"pando {__version__}".encode())
-
-
-OWN_ROUTES: Final[Routes] = {"/version": {"GET": _version}}
+OWN_ROUTES: Final[Routes] = {"/version": {"GET": version}}
 """What every node answers, whatever state it is in."""
 
 
