@@ -130,21 +130,22 @@ class NodeStoreClient:
 
         Raises PrimaryUnavailable if nothing was sent, OutcomeUnknown, what it refused.
         """
-        writer = self._writer or await self._writer_soon()
+        writer = self._writer  # without waiting: whoever has looked at `generation` means this link and no other
         if writer is None:
             raise PrimaryUnavailable(f"writes are not possible now: {self.primary_reason}; nothing was done")
         message = wire.Run(writer.next_id(), database, session, tuple(requests), durability, read_only)
         ran: wire.Ran = await writer.ask(message, _read_lost if read_only else _write_lost)
         return ran
 
-    async def _writer_soon(self) -> AskedLink | None:
+    async def until_writer(self) -> None:
         """Try the primary once more now, not after the pause: it may have come back a moment ago."""
+        if self._writer is not None:
+            return
         keeper = self._own if self.is_primary else self._peer
         if keeper is not None:
             keeper.wake()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.until(lambda: self._writer is not None), _SOON_S)
-        return self._writer
 
     def end_session(self, session: int) -> None:
         """Roll back and forget a session on the primary."""

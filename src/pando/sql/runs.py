@@ -258,6 +258,9 @@ class Runs:
         stream.begun = None
         whole = Plan(stream, [begun, *plan.requests], closes=plan.closes, min_txid=plan.min_txid)
         results, bookmark = await self._run(whole, call)
+        if isinstance(results[0], Failure):
+            self.release(stream)
+            return [results[0] for _ in plan.requests], None
         return results[1:], bookmark
 
     async def _take_writer(self, plan: Plan, call: Call) -> Done | None:
@@ -326,6 +329,8 @@ class Runs:
             call.access.check_write(call.database)
             if not self._store.is_primary:
                 self.statistics.note_forwarded(call.database)
+        if not self._store.generation:  # before the session takes note of the link on which it begins
+            await self._store.until_writer()
         stream = self._session_of(plan, call, is_read=is_read)
         session = 0 if stream is None else stream.session
         try:
@@ -388,6 +393,7 @@ class Runs:
             stream = plan.stream = self._streams.new(call.database)
         if stream.is_open and stream.link_generation != generation:
             stream.is_open = False
+            self._streams.renew(stream)
             raise StreamExpired("The connection to the primary was lost and the transaction with it; begin it again")
         stream.is_open, stream.link_generation = True, generation
         return stream

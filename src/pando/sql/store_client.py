@@ -25,6 +25,10 @@ class StoreClient(Protocol):
         """Tell whether this node takes the writes."""
         ...
 
+    async def until_writer(self) -> None:
+        """Wait a moment for a link to the primary's store, if there is none now; never fails."""
+        ...
+
     async def run(
         self, database: str, session: int, requests: Sequence[Request], durability: str, read_only: bool
     ) -> Ran:

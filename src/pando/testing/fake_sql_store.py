@@ -61,6 +61,8 @@ class FakeSqlStore:
     clock: Clock
     is_primary: bool = True
     generation: int = 1
+    generation_soon: int = 0
+    """The link that there is once somebody waits for one."""
     fail: PandoError | None = None
     fail_open: PandoError | None = None
     before_run: asyncio.Event | None = None
@@ -122,6 +124,10 @@ class FakeSqlStore:
         return Runner(connection, Statements(connection), self.clock)
 
     # -- StoreClient ----------------------------------------------------------------------------------------------
+
+    async def until_writer(self) -> None:
+        """Let the link be there that comes soon."""
+        self.generation = self.generation or self.generation_soon
 
     async def run(
         self, database: str, session: int, requests: Sequence[Request], durability: str, read_only: bool
@@ -185,6 +191,13 @@ class FakeSqlStore:
         held = self._sessions.pop(session, None)
         if held is not None:
             held.connection.close(True)
+
+    def break_link(self) -> None:
+        """Lose all sessions with the link, and have another one."""
+        self.generation += 1
+        for held in self._sessions.values():
+            held.connection.close(True)
+        self._sessions.clear()
 
     # -- Positions ------------------------------------------------------------------------------------------------
 

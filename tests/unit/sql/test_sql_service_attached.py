@@ -156,12 +156,46 @@ def test_timeout_told_to_the_commit_itself_leaves_nothing_behind(node: Node) -> 
 def test_lost_link_loses_the_transaction(node: Node) -> None:
     client = Client(node)
     client("begin immediate")
-    node.store.generation += 1
+    node.store.break_link()
     with pytest.raises(StreamExpired):
         client("delete from t")
     assert client("delete from t") == "STREAM_EXPIRED"
     assert client("rollback") == "STREAM_EXPIRED"
     assert client("delete from t") == []
+
+
+def test_transaction_that_begins_while_the_link_comes_back_belongs_to_the_new_link(node: Node) -> None:
+    client = Client(node)
+    client("begin")
+    node.store.generation, node.store.generation_soon = 0, 5
+    assert client("insert into t values(2, 2)") == []
+    assert client.stream.link_generation == 5
+    assert client("insert into t values(3, 3)") == client("commit") == []
+    assert count(node) == 3
+
+
+def test_no_session_goes_on_after_its_link_was_lost(node: Node) -> None:
+    client = Client(node)
+    client("begin immediate")
+    session = client.stream.session
+    node.store.break_link()
+    with pytest.raises(StreamExpired):
+        client("delete from t")
+    assert client("rollback") == "STREAM_EXPIRED"
+    client("begin")
+    client("select count(*) from t")
+    client("insert into t values(2, 2)")
+    assert client.stream.session != session
+
+
+def test_what_follows_a_begin_that_fails_fails_with_it(node: Node) -> None:
+    client = Client(node)
+    client("begin immediate")
+    client("delete from t")
+    client.stream.is_open, client.stream.begun = False, execute("begin")  # a session of which nobody knows any more
+    assert client("insert into t values(2, 2)") == "SQLITE_ERROR"
+    assert node.store.ended == [client.stream.session]
+    assert count(node) == 1
 
 
 def test_broken_answer_loses_the_transaction_and_ends_its_session(node: Node) -> None:

@@ -129,7 +129,7 @@ def test_idle_transaction_is_ended_on_the_primary_too(primary: Node) -> None:
 
 def test_transaction_does_not_outlive_the_link(replica: Node) -> None:
     begun = replica(sql("begin immediate"))
-    replica.store.generation += 1
+    replica.store.break_link()
     with pytest.raises(StreamExpired, match="connection to the primary"):
         replica(sql("insert into t values(2, 2)"), baton=begun.baton)
     assert len(replica.store.runs) == 1
