@@ -19,10 +19,10 @@ from typing import IO, Final
 import apsw
 
 from pando.clock import random_bytes
-from pando.errors import ChecksumMismatch, InvalidRequest, StorageError, StorageFull
+from pando.errors import ChecksumMismatch, StorageError, StorageFull
 from pando.ltx.checksum import combine_checksums, page_checksum
 from pando.ltx.normalise import normalise_page_one
-from pando.sql.pull_messages import PAGE_SIZE
+from pando.sql.pull_messages import PAGE_SIZE, check_page_size
 from pando.store.files import translate
 from pando.types import EMPTY_CHECKSUM, TXID, Checksum, Epoch, Pgno, Position, lock_pgno
 
@@ -180,7 +180,9 @@ def _copy(
             closing(apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)) as reader,
             closing(apsw.Connection(str(target))) as copy,
         ):
-            _check_page_size(reader)
+            page_size = reader.execute("PRAGMA page_size").fetchall()[0][0]
+            assert isinstance(page_size, int)
+            check_page_size(page_size)
             copy.execute("PRAGMA journal_mode=OFF").fetchall()
             copy.execute("PRAGMA synchronous=OFF")
             low = visible()
@@ -197,12 +199,6 @@ def _copy(
     except apsw.Error as error:
         raise StorageError(f"{source.name} cannot be copied: {error}") from error
     return low, high, _FirstPage(cookie)
-
-
-def _check_page_size(reader: apsw.Connection) -> None:
-    size = reader.execute("PRAGMA page_size").fetchall()[0][0]
-    if size != PAGE_SIZE:
-        raise InvalidRequest(f"the database has pages of {size} bytes; clients that sync can only take {PAGE_SIZE}")
 
 
 def _finish(file: IO[bytes], first: _FirstPage, overlay: Overlay) -> None:

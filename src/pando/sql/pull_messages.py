@@ -59,6 +59,12 @@ def decode_pull(body: bytes) -> PullRequest:
     return PullRequest(**texts, long_poll_ms=numbers["long_poll_ms"], selector=selector)
 
 
+def check_page_size(size: int) -> None:
+    """Raise InvalidRequest for a database whose pages these clients cannot take."""
+    if size != PAGE_SIZE:
+        raise InvalidRequest(f"the database has pages of {size} bytes; clients that sync can only take {PAGE_SIZE}")
+
+
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     for index in range(at, min(at + _VARINT_BYTES_MAX, len(data))):

@@ -13,6 +13,7 @@ from typing import Final
 from pando.errors import LtxError
 from pando.ltx.decoder import LtxDecoder
 from pando.ltx.header import TRAILER_SIZE, LtxHeader
+from pando.sql.pull_messages import check_page_size
 from pando.store.segments import LogEntry
 from pando.types import TXID
 
@@ -58,8 +59,10 @@ class NewestPages:
         """Pages of the database after the last entry; None before the first."""
 
     def add(self, entry: LogEntry) -> None:
-        """Take the next entry; raises LtxError."""
-        self.size = LtxHeader.decode(entry.payload).commit
+        """Take the next entry; raises LtxError, InvalidRequest for a page size that clients do not know."""
+        header = LtxHeader.decode(entry.payload)
+        check_page_size(header.page_size)
+        self.size = header.commit
         wanted, txid = self._wanted, entry.max_txid
         for number in page_numbers(entry.payload):
             if wanted is None or number in wanted:

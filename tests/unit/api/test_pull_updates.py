@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 from asgi_client import call
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pando.api.app import App
 from pando.api.pull_updates import PullServices, PullUpdates
@@ -175,6 +177,14 @@ def test_rights_are_looked_at_before_the_body(tried):
 def test_what_is_no_request_is_refused(tried, body):
     got = tried.post(body)
     assert (got.status, json.loads(got.body)["code"]) == (400, "INVALID_REQUEST")
+    assert tried.lines == []
+
+
+@given(st.binary(max_size=40))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_bytes_get_an_answer_that_is_no_bug(tried, body):
+    got = tried.post(since(BASE) + body)
+    assert got.status in {200, 400, 410}, got.body
     assert tried.lines == []
 
 

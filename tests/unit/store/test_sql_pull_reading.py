@@ -1,16 +1,18 @@
 """Pulls against a real database and its log: every answer leads to exactly the pages of the state that it names."""
 
 import random
+from types import SimpleNamespace
 
+import apsw
 import pytest
 from pull_client import decode_answer, encode_request, run_bitmap
 from store_kit import Node, image_of, opened_primary, run, sql
 
-from pando.errors import InvalidRequest, RevisionGone
+from pando.errors import ChecksumMismatch, InvalidRequest, RevisionGone
 from pando.sql.pull_images import IDLE_S, ImageFile, find_images, sweep_images
 from pando.sql.pull_messages import decode_pull
 from pando.sql.pull_reading import ImageNeeded, PullReading, Source
-from pando.sql.pull_revisions import format_revision
+from pando.sql.pull_revisions import format_revision, parse_revision
 
 
 @pytest.fixture
@@ -211,3 +213,63 @@ def test_images_are_few_and_go_when_they_are_idle(node, tmp_path):
             puller.close()
 
     run(scenario())
+
+
+def test_other_page_sizes_are_refused_with_the_reason(node):
+    path = node.layout.database("data")
+    made = apsw.Connection(str(path))
+    made.execute("PRAGMA page_size = 1024; CREATE TABLE t (v)")
+    made.close()
+
+    async def scenario():
+        async with opened_primary(node) as db:
+            puller = Puller(node)
+            before = format_revision(db.database.position)
+            with pytest.raises(InvalidRequest, match="pages of 1024 bytes"):
+                puller.ask()
+            await db.ask(sql("INSERT INTO t VALUES (1)"))
+            with pytest.raises(InvalidRequest, match="pages of 1024 bytes"):
+                puller.ask(client_revision=before)
+            assert list(puller.folder.iterdir()) == []
+            puller.close()
+
+    run(scenario())
+
+
+def test_a_new_epoch_without_a_commit_is_the_same_state(node, tmp_path):
+    async def scenario():
+        async with opened_primary(node, feed=True) as db:
+            puller, history = Puller(node), History(db, tmp_path)
+            await play(history, STEPS[:2])
+            at = db.database.position
+            node.positions.publish_visible(0, at.epoch + 1, at.txid, at.checksum)
+            assert puller.ask(client_revision=history.order[-1]).pages == {}
+            found = puller.ask()
+            assert found.revision == history.order[-1]
+            assert found.as_list() == history.states[found.revision]
+            puller.close()
+
+    run(scenario())
+
+
+def test_an_image_of_another_state_than_its_name_is_never_used(node, tmp_path):
+    """What the log says does not lead to what was copied: the copy is refused and leaves nothing."""
+
+    async def scenario():
+        async with opened_primary(node, feed=True) as db:
+            puller, history = Puller(node), History(db, tmp_path)
+            await play(history, STEPS[:3])
+            late = SimpleNamespace(visible=lambda _: history_of(history.order[1]), position=node.positions.position)
+            late.about = late.visible
+            puller.reading = PullReading(puller.folder, late, node.clock)
+            with pytest.raises(ChecksumMismatch, match="try again"):
+                puller.ask()
+            assert list(puller.folder.iterdir()) == []
+            puller.close()
+
+    run(scenario())
+
+
+def history_of(revision):
+    position = parse_revision(revision)
+    return position.epoch, position.txid
