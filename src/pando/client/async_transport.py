@@ -98,6 +98,8 @@ def _describe(error: BaseException, timed_out: str) -> str:
 
     if isinstance(error, TimeoutError):
         return timed_out
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.certificate_error)
     if isinstance(error, aiohttp.ClientConnectorError):
         return error.os_error.strerror or str(error.os_error)
     if isinstance(error, aiohttp.ServerDisconnectedError):

@@ -1,4 +1,4 @@
-"""Carries requests out over `http.client`: one kept connection to each node. Standard library only.
+"""Carries requests out over HTTP: one kept connection to each node. Standard library only.
 
 Whether a request can have arrived is what matters most here: a connection that was closed meanwhile is noticed before
 anything is sent, and a request that was not handed over whole counts as not sent. Not here: asyncio
@@ -12,6 +12,7 @@ import http.client
 import os
 import select
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -41,7 +42,7 @@ class Transport:
     def __init__(self, connect_timeout_s: float, now: Callable[[], float]) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._now = now
-        self._kept: dict[Address, tuple[http.client.HTTPConnection, float]] = {}
+        self._kept: dict[Address, tuple[socket.socket, float]] = {}
         self._process = os.getpid()
 
     def send(self, request: Send) -> Reply | Broken:
@@ -51,14 +52,16 @@ class Transport:
             self.close()
             self._process = os.getpid()
         try:
+            head = _head(request)
             connection = self._take(node, request.timeout_s)
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
             return Broken(_describe(error, "nobody answers there"), is_sent=False)
         is_sent = False
         try:
-            connection.request(request.method, request.path, request.body or None, request.headers)
+            connection.sendall(head + request.body)  # in one piece: the node begins when all of it is there
             is_sent = True
-            response = connection.getresponse()
+            response = http.client.HTTPResponse(connection, method=request.method)
+            response.begin()
             reply = Reply(response.status, response.headers.get("pando-bookmark", ""), _read(response))
         except (OSError, http.client.HTTPException, ValueError) as error:
             connection.close()
@@ -77,24 +80,37 @@ class Transport:
         while self._kept:
             self._kept.popitem()[1][0].close()
 
-    def _take(self, node: Address, timeout_s: float) -> http.client.HTTPConnection:
+    def _take(self, node: Address, timeout_s: float) -> socket.socket:
         """Give a connection that nobody closed, out of those that are kept."""
-        connection, used_at = self._kept.pop(node, (None, 0.0))
-        if connection is not None and connection.sock is not None:
-            if self._now() - used_at < IDLE_S and not _is_readable(connection.sock):
-                connection.sock.settimeout(timeout_s)
+        kept = self._kept.pop(node, None)
+        if kept is not None:
+            connection, used_at = kept
+            if self._now() - used_at < IDLE_S and not _is_readable(connection):
+                connection.settimeout(timeout_s)
                 return connection
             connection.close()
-        kind = http.client.HTTPSConnection if node.is_tls else http.client.HTTPConnection
-        made = kind(node.host, node.port, timeout=min(self._connect_timeout_s, timeout_s))
+        made = socket.create_connection((node.host, node.port), min(self._connect_timeout_s, timeout_s))
         try:
-            made.connect()
-            watch_peer(made.sock)
-            made.sock.settimeout(timeout_s)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            watch_peer(made)
+            if node.is_tls:
+                made = ssl.create_default_context().wrap_socket(made, server_hostname=node.host)
+            made.settimeout(timeout_s)
         except BaseException:
             made.close()
             raise
         return made
+
+
+def _head(request: Send) -> bytes:
+    """Write everything before the body; raises UnicodeError for a host that cannot be."""
+    node = request.node
+    host = f"[{node.host}]" if ":" in node.host else node.host.encode("idna").decode("ascii")
+    lines = [f"{request.method} {request.path} HTTP/1.1", f"host: {host}:{node.port}"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    if request.body:
+        lines.append(f"content-length: {len(request.body)}")
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 
 def _is_readable(connection: socket.socket) -> bool:

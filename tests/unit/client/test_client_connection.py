@@ -1,13 +1,22 @@
 """What the two connections do beyond what sqlite3 does: threads, cancellation, bookmarks, failures of sockets."""
 
 import asyncio
+import contextlib
+import dataclasses
+import datetime
+import ipaddress
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 
 import pytest
 from client_bench import TOKEN, BenchNode
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import pando
 from pando import client
@@ -259,6 +268,54 @@ def test_where_nobody_listens_nothing_was_sent(send):
     for host in ("no-such-host.invalid", "x" * 300):
         outcome = send(Send(Address(host, 1), "/x", {}, b"body"))
         assert isinstance(outcome, Broken) and not outcome.is_sent
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A key, and a certificate for 127.0.0.1 that nobody has signed but its owner."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "node")])
+    began = datetime.datetime(2020, 1, 1)
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(7).not_valid_before(began).not_valid_after(began + datetime.timedelta(36500))
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = made.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    path = tmp_path / "node.pem"
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(secret + made.public_bytes(Encoding.PEM))
+    return path
+
+
+class SecurePeer(Peer):
+    """A peer that speaks TLS; who does not trust it goes away."""
+
+    def __init__(self, certificate, *texts):
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate)
+        super().__init__(*texts)
+        self.address = dataclasses.replace(self.address, is_tls=True)
+
+    def _serve(self, texts):
+        listener = self._listener
+        with contextlib.suppress(OSError):
+            self._listener = self._context.wrap_socket(listener, server_side=True)
+            super()._serve(texts)
+
+
+@both
+def test_a_node_whose_certificate_is_not_trusted_gets_nothing(send, certificate):
+    peer = SecurePeer(certificate, b"")
+    outcome = send(Send(peer.address, "/x", {}, b"body"))
+    assert isinstance(outcome, Broken) and not outcome.is_sent and "certificate" in outcome.reason.lower()
+    peer.close()
+    assert peer.received == []
+
+
+def test_a_node_whose_certificate_is_trusted_answers(certificate, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    peer = SecurePeer(certificate, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+    assert send_sync(Send(peer.address, "/x", {}, b"body")) == Reply(200, "", b"ok")
+    peer.close()
 
 
 @both
