@@ -50,7 +50,7 @@ WAITING_BYTES_MAX: Final = limits.BODY_SIZE_BYTES_MAX
 PARALLEL_MAX: Final = 32
 """Requests of a connection that run, or whose answers are being sent, at once: bounds the answers in memory.
 
-Streams in a transaction are not counted, for what they hold others may wait.
+Streams that hold a transaction are not counted, for that others may wait.
 """
 JWT_CHARS_MAX: Final = 16 * limits.KIB
 """Longest token in a hello; it names its caller in tables."""
@@ -364,9 +364,9 @@ class WsSession:
                 self._room.set()
 
     async def _do(self, stream: _Stream, job: _Job) -> None:
-        is_in_transaction = stream.stream is not None and stream.stream.has_transaction
+        may_go = stream.stream is not None and stream.stream.holds
         try:
-            async with nullcontext() if is_in_transaction else self._parallel:
+            async with nullcontext() if may_go else self._parallel:
                 try:
                     answer = await job.work()
                 except PandoError as error:
