@@ -45,13 +45,7 @@ class Tenants:
         transfers = Transfers(layout.temporary)
         authenticate = parts.auth.authenticate
 
-        def size_of(name: str) -> int:
-            path = layout.database(name)
-            return path.stat().st_size if path.exists() else 0
-
-        stats = AdminStats(
-            store, service, siblings=lambda: siblings(parts.runtime.sockets, parts.index), size_of=size_of
-        )
+        stats = AdminStats(store, service, siblings=lambda: siblings(parts.runtime.sockets, parts.index))
         self._admin = AdminRoutes(
             AdminServices(
                 store=store,

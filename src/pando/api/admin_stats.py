@@ -14,11 +14,12 @@ from typing import Final, TypeVar
 import msgspec
 
 from pando.api.http import Request, Response, json_response
-from pando.errors import PandoError, UnknownDatabase
+from pando.errors import PandoError
 from pando.node.http_client import Headers, exchange
 from pando.node.store_client import NodeStoreClient
 from pando.sql.service import SqlService
 from pando.sql.statistics import Counters, Query, joined
+from pando.store.requests import Execute, Statement, StatementResult
 
 SIBLING_S: Final = 2.0
 """How long a sibling may take; one that does not answer is left out."""
@@ -46,13 +47,11 @@ class AdminStats:
         service: SqlService,
         *,
         siblings: Callable[[], Iterable[Path]],
-        size_of: Callable[[str], int],
     ) -> None:
         """`siblings`: unix sockets of the node's other web processes."""
         self._store = store
         self._service = service
         self._siblings = siblings
-        self._size_of = size_of
 
     def forget(self, name: str) -> None:
         """The database was deleted."""
@@ -63,7 +62,7 @@ class AdminStats:
         own = self._service.statistics.of(name)
         if request.header(ONLY):
             return json_response(_Share(own))
-        opened = await self._open(name)
+        size, txid = await self._look(name)
         shares = await self._ask(request, _Share)
         total = joined([own, *(share.counters for share in shares)])
         return json_response(
@@ -71,9 +70,9 @@ class AdminStats:
                 "id": name,
                 "rows_read_count": total.rows_read,
                 "rows_written_count": total.rows_written,
-                "storage_bytes_used": self._size_of(name),
+                "storage_bytes_used": size,
                 "write_requests_delegated": total.forwarded,
-                "replication_index": opened,
+                "replication_index": txid,
                 "top_queries": [_view(query) for query in total.top],
                 "slowest_queries": [
                     {"elapsed_ms": round(query.elapsed_ms, 3), **_view(query)} for query in total.slowest
@@ -87,19 +86,20 @@ class AdminStats:
             }
         )
 
-    async def _open(self, name: str) -> int | None:
-        """Give the newest commit that this node shows; raises UnknownDatabase."""
-        if name not in await self._store.list_databases():
-            raise UnknownDatabase(f"there is no database {name!r}")
+    async def _look(self, name: str) -> tuple[int, int | None]:
+        """Give the size of a database and the newest commit that this node shows. Raises UnknownDatabase, NotReady."""
+        size = Statement("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+        (result,) = await self._service.read(name, [Execute(size)])
         seen = self._service.seen(name)
-        return None if seen is None else int(seen.txid)
+        found = int(str(result.rows[0][0])) if isinstance(result, StatementResult) else 0
+        return found, None if seen is None else int(seen.txid)
 
     async def reset(self, request: Request, name: str, which: str) -> Response:
         """Begin the list of the heaviest or slowest statements anew, in all processes of this node."""
         await request.drop()
         self._service.statistics.reset(name, slowest=which == "slowest")
         if not request.header(ONLY):
-            await self._open(name)
+            await self._look(name)
             await self._ask(request, type(None))
         return Response(200, [])
 

@@ -220,8 +220,10 @@ def config(
         changes = {**wanted, **{key: value for key, value in given.items() if value is not None}}
         found = _object(client.get_json(path))
         if changes:
-            kept = {key: found.get(key) for key in given}
-            client.post_json(path, body={**kept, **changes})
+            body = {**{key: found.get(key) for key in given}, **changes}
+            if reason is None and not body["block_reads"] and not body["block_writes"]:
+                body["block_reason"] = None
+            client.post_json(path, body=body)
             found = _object(client.get_json(path))
     rows = [(key, "" if value is None else value) for key, value in found.items()]
     show(found, as_json=as_json, human=lambda out: out.print(table(("setting", "value"), rows)))

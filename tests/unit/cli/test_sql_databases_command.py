@@ -76,6 +76,8 @@ def test_the_configuration_is_shown_and_changed(server, pando):
     done = pando("databases", "config", "shop", "--block-reads", "--max-size", "none", "--json")
     assert json.loads(done.stdout) == state
     assert bodies == [{"block_reads": True, "block_writes": True, "block_reason": "x", "max_db_size": None}]
+    pando("databases", "config", "shop", "--allow-writes")
+    assert bodies[1] == {"block_reads": False, "block_writes": False, "block_reason": None}
 
 
 def test_statistics_are_tables(server, pando):
