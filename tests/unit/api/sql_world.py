@@ -70,7 +70,7 @@ class World:
         async def receive() -> dict[str, Any]:
             if waiting:
                 return {"type": "http.request", "body": waiting.popleft(), "more_body": False}
-            await asyncio.sleep(ANSWER_S)
+            await asyncio.Event().wait()  # the client stays
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
