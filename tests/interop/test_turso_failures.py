@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 import urllib.request
 
@@ -113,9 +114,7 @@ def test_a_kill_while_a_large_database_is_loaded(nodes, tmp_path, role):
     for attempt in range(4):
         program = Program(nodes, tmp_path / f"{attempt}.db")
         loading = program.start(role, "none")
-        deadline = time.monotonic() + 20
-        while loading.poll() is None and size_of(program.path) < (attempt + 1) << 22 and time.monotonic() < deadline:
-            time.sleep(0.001)
+        wait_for_pages(loading, program.path, (attempt + 1) << 22)
         kill(nodes, role)
         said = Program.end(loading)
         broken += "error" in said
@@ -127,9 +126,46 @@ def test_a_kill_while_a_large_database_is_loaded(nodes, tmp_path, role):
     assert maker.step(role, "none", insert(5))["rows"][0] == 40_005
 
 
+def wait_for_pages(loading, path, size):
+    """Wait until the file has so many bytes, or its program ended."""
+    deadline = time.monotonic() + 20
+    while loading.poll() is None and size_of(path) < size and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
 def size_of(path):
     """Bytes on disk: the client makes the file as long as it will be at first."""
     return path.stat().st_blocks * 512 if path.exists() else 0
+
+
+@pytest.mark.parametrize("role", ["primary", "replica"])
+def test_files_are_whole_however_much_is_written_meanwhile(nodes, tmp_path, role):
+    nodes.rows("primary", "CREATE TABLE t (id INTEGER PRIMARY KEY, v)")
+    nodes.rows("primary", insert(3000))
+    nodes.wait_for_rows(role, "SELECT count(*) FROM t", [["3000"]], timeout_s=60)
+    ends = threading.Event()
+
+    def write():
+        while not ends.is_set():
+            nodes.rows("primary", insert(1))
+
+    writers = [threading.Thread(target=write) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    try:
+        before = 0
+        for attempt in range(6):
+            program = Program(nodes, tmp_path / f"{attempt}.db")
+            for word in ("none", "pull", "pull"):
+                said = program.step(role, word)
+                count = said["rows"][0]
+                assert said == {**said, **whole(count)} and count >= max(3000, before)
+                before = count
+    finally:
+        ends.set()
+        for writer in writers:
+            writer.join()
+    assert before > 3000, "something was written meanwhile"
 
 
 def replace_database(nodes, path):

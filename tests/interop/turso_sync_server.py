@@ -45,6 +45,13 @@ async def relay(port, address):
     await server.serve_forever()
 
 
+def wait_until_all_are_ready(log):
+    deadline = time.monotonic() + START_S
+    while "node.ready" not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()[-2000:]
+        time.sleep(0.02)
+
+
 def main():
     _, address = sys.argv[1:]
     port = free_port()
@@ -60,10 +67,7 @@ def main():
                 preexec_fn=die_with_parent,
             )
         wait_until_ready(node, f"127.0.0.1:{port}", Path(log))
-        deadline = time.monotonic() + START_S
-        while "node.ready" not in Path(log).read_text():  # then all of its processes are
-            assert time.monotonic() < deadline, Path(log).read_text()[-2000:]
-            time.sleep(0.02)
+        wait_until_all_are_ready(Path(log))
         asyncio.run(relay(port, address))
 
 
