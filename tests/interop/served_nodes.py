@@ -39,15 +39,15 @@ class ServedNodes:
         self.processes[role] = process
         wait_until_ready(process, self.addresses[role], log)
 
-    def rows(self, role, sql):
+    def rows(self, role, sql, **headers):
         """Ask a node; gives the values of all rows."""
         body = {"requests": [{"type": "execute", "stmt": {"sql": sql}}, {"type": "close"}]}
-        answer = self.post(role, "/v2/pipeline", body)
+        answer = self.post(role, "/v2/pipeline", body, **headers)
         rows = answer["results"][0]["response"]["result"]["rows"]
         return [[cell.get("value") for cell in row] for row in rows]
 
-    def post(self, role, path, body):
-        headers = {"Authorization": f"Bearer {self.token}"}
+    def post(self, role, path, body, **headers):
+        headers = {"Authorization": f"Bearer {self.token}", **headers}
         url = f"http://{self.addresses[role]}{path}"
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=20) as answer:
@@ -84,9 +84,13 @@ def environment():
 
 
 @contextlib.contextmanager
-def served_nodes(folder, roles=("primary", "replica")):
-    """Start the nodes, the primary first, end them afterwards."""
-    addresses = {role: f"127.0.0.1:{free_port()}" for role in roles}
+def served_nodes(folder, roles=("primary", "replica"), first_port=0):
+    """Start the nodes, the primary first, end them afterwards.
+
+    Nodes that will be away for a while want ports that no outgoing connection takes meanwhile: those from `first_port`.
+    """
+    ports = range(first_port, first_port + len(roles)) if first_port else [free_port() for _ in roles]
+    addresses = {role: f"127.0.0.1:{port}" for role, port in zip(roles, ports, strict=True)}
     nodes = ServedNodes(folder, addresses, {})
     try:
         for role in addresses:
