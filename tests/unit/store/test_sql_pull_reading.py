@@ -98,6 +98,7 @@ def check_incremental(history, found, since):
     assert [pages[number] for number in sorted(pages)] == expected
 
 
+@pytest.mark.slow
 def test_every_revision_leads_to_every_later_one(node, tmp_path):
     async def scenario():
         async with opened_primary(node, feed=True) as db:
@@ -116,6 +117,7 @@ def test_every_revision_leads_to_every_later_one(node, tmp_path):
     run(scenario())
 
 
+@pytest.mark.slow
 def test_all_pages_of_the_newest_state_and_of_earlier_ones(node, tmp_path):
     async def scenario():
         async with opened_primary(node, feed=True) as db:
@@ -133,6 +135,7 @@ def test_all_pages_of_the_newest_state_and_of_earlier_ones(node, tmp_path):
     run(scenario())
 
 
+@pytest.mark.slow
 def test_pages_of_a_state_before_the_only_image(node, tmp_path):
     async def scenario():
         async with opened_primary(node, feed=True) as db:
@@ -157,6 +160,7 @@ def test_pages_of_a_state_before_the_only_image(node, tmp_path):
     run(scenario())
 
 
+@pytest.mark.slow
 def test_chunks_of_one_state_while_the_database_goes_on(node, tmp_path):
     async def scenario():
         async with opened_primary(node, feed=True) as db:
@@ -194,6 +198,7 @@ def test_what_the_log_does_not_know_gets_all_pages_anew(node, tmp_path):
     run(scenario())
 
 
+@pytest.mark.slow
 def test_images_are_few_and_go_when_they_are_idle(node, tmp_path):
     async def scenario():
         async with opened_primary(node, feed=True) as db:
