@@ -15,7 +15,7 @@ from pando.errors import Blocked, Forbidden, InvalidRequest, UnknownDatabase
 from pando.sql.access import Access
 from pando.sql.calls import Call
 from pando.sql.config import DatabaseConfig
-from pando.sql.freshness import SESSION, Freshness, parse_freshness
+from pando.sql.freshness import SESSION, Freshness, Level, parse_freshness
 from pando.types import SYSTEM_DATABASE
 
 
@@ -51,6 +51,12 @@ class Rule:
     is_system: bool = False
     freshness: Freshness | None = None
     """For calls that say none."""
+
+    @property
+    def asks_for_nothing(self) -> bool:
+        """Whether what may be answered without the rule may be answered with it."""
+        is_free = not self.blocks_reads and not self.blocks_writes and not self.is_system
+        return is_free and (self.freshness is None or self.freshness.level is Level.EVENTUAL)
 
     def applied(self, call: Call) -> Call:
         """Give the call with the rights that are left of it, and its freshness. Raises UnknownDatabase."""

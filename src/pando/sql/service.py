@@ -132,7 +132,8 @@ class SqlService:
         """
         if pipeline.baton is not None or call.freshness is not SESSION:
             return None
-        if self._runs.rules.get(call.database, self._runs.usual_rule) is not None:
+        rule = self._runs.rules.get(call.database, self._runs.usual_rule)
+        if rule is not None and not rule.asks_for_nothing:
             return None
         reads = self._pool.ready(call.database)
         if reads is None:

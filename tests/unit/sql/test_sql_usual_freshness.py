@@ -1,12 +1,16 @@
 """Which freshness holds for a request that names none: the database's, else the node's, else session."""
 
+import json
+
 import pytest
 from service_bench import CLOSE, Node, sql
 
 from pando.errors import InvalidRequest
+from pando.sql.calls import Call
 from pando.sql.config import DatabaseConfig
 from pando.sql.freshness import SESSION, Freshness, Level, parse_freshness
-from pando.sql.rules import rules_of, usual_rule
+from pando.sql.messages import decode_pipeline
+from pando.sql.rules import SYSTEM_RULE, Rule, rules_of, usual_rule
 
 READ = sql("select count(*) from t")
 
@@ -84,3 +88,22 @@ def test_who_asks_for_session_is_told_from_who_asks_for_nothing():
     said = parse_freshness("session")
     assert said == SESSION == Freshness(Level.SESSION)
     assert said is not SESSION
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_prompt"),
+    [
+        (Rule(freshness=parse_freshness("eventual")), True),
+        (Rule(), True),
+        (Rule(freshness=parse_freshness("strong")), False),
+        (Rule(freshness=parse_freshness("bounded=5")), False),
+        (Rule(freshness=parse_freshness("eventual"), blocks_reads=True), False),
+        (Rule(freshness=parse_freshness("eventual"), blocks_writes=True), False),
+        (SYSTEM_RULE, False),
+    ],
+)
+def test_who_wants_nothing_new_is_answered_with_the_least_ado(node, rule, is_prompt):
+    node(READ, CLOSE)  # opens the database
+    node.service.set_rules({}, rule)
+    pipeline = decode_pipeline(json.dumps({"requests": [READ, CLOSE]}))
+    assert (node.service.answer_at_once(pipeline, Call("data")) is not None) is is_prompt
