@@ -14,6 +14,7 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -40,6 +41,8 @@ TOKENS_CACHED_MAX: Final = 10_000
 TOKEN_BYTES_MAX: Final = 16 * 1024
 CACHED_BYTES_MAX: Final = 4096
 """Longer ones, which name hundreds of databases, are checked each time."""
+KEY_TEXTS_CACHED_MAX: Final = 16_384
+"""Each change of any database's configuration has all keys looked at again; about 10 MB."""
 NAME_CHARS_MAX: Final = 200
 LEEWAY_S: Final = 60
 """How far the clock of who signs elsewhere may be off, as with sqld; our own tokens end on the second."""
@@ -333,10 +336,12 @@ def _not_ours() -> Unauthorized:
 
 def database_keys(texts: Mapping[str, str]) -> dict[str, tuple[bytes, ...]]:
     """Read the keys of databases; one that cannot be read locks its database for all but our own tokens."""
-    keys = {}
-    for name, text in texts.items():
-        try:
-            keys[name] = parse_public_keys(text)
-        except InvalidRequest:
-            keys[name] = ()
-    return keys
+    return {name: _keys_of(text) for name, text in texts.items()}
+
+
+@lru_cache(KEY_TEXTS_CACHED_MAX)
+def _keys_of(text: str) -> tuple[bytes, ...]:
+    try:
+        return parse_public_keys(text)
+    except InvalidRequest:
+        return ()
