@@ -300,3 +300,23 @@ def test_what_is_configured_holds_after_the_primary_was_killed(nodes):
     assert blocked["code"] == "BLOCKED"
     through = soon(lambda: nodes.ask("replica", "kept", row).error, "the replica has a link again")
     assert through["code"] in {"SQLITE_FULL", "PRIMARY_UNAVAILABLE"}
+
+
+@pytest.mark.full
+def test_a_thousand_databases_cost_nothing_until_they_are_asked(tmp_path):
+    folder = tmp_path / "primary" / "databases"
+    folder.mkdir(parents=True)
+    connection = apsw.Connection(str(folder / "d0000.db"))
+    connection.execute("CREATE TABLE t(v); INSERT INTO t VALUES ('one')")
+    connection.close()
+    content = (folder / "d0000.db").read_bytes()
+    for number in range(1, 1000):
+        (folder / f"d{number:04}.db").write_bytes(content)
+    with served_nodes(tmp_path, ["primary"]) as served:
+        many = Nodes(served)
+        status = many.sql.request(many.urls["primary"], None, path="/cluster/status", method="GET").json
+        assert [database["name"] for database in status["databases"]] == ["data"], "the others are not even opened"
+        assert len(many.names("primary")) == 1000, "a page of the list"
+        assert many.rows("primary", "d0777", "SELECT v FROM t") == [["one"]]
+        status = many.sql.request(many.urls["primary"], None, path="/cluster/status", method="GET").json
+        assert {database["name"] for database in status["databases"]} == {"data", "d0777"}
