@@ -1,10 +1,14 @@
-"""A node in this process, for clients with sockets of their own: the real handler and service on a fake store."""
+"""A node in this process, for clients with sockets of their own: the real handler and service on a fake store.
+
+With CLIENT_BENCH_PORT in the environment it is the real node at that port instead (`test_client_served.py` does that).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import os
 import threading
 from itertools import count
 
@@ -19,7 +23,24 @@ from pando.sql.service import SqlService
 from pando.sql.streams import StreamTable
 from pando.testing.fake_sql_store import FakePositions, FakeSqlStore
 
-TOKEN = "a-token"
+TOKEN = os.environ.get("CLIENT_BENCH_TOKEN", "a-token")
+
+
+def make_node(directory):
+    """Give the node to work with."""
+    port = os.environ.get("CLIENT_BENCH_PORT")
+    return ServedNode(int(port)) if port else BenchNode(directory)
+
+
+class ServedNode:
+    """A node that others started."""
+
+    def __init__(self, port):
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def close(self):
+        """It is not ours to end."""
 
 
 class BenchNode:

@@ -6,7 +6,7 @@ import decimal
 import threading
 
 import pytest
-from client_bench import TOKEN, BenchNode
+from client_bench import TOKEN, make_node
 
 sa = pytest.importorskip("sqlalchemy")
 pytest.importorskip("greenlet")
@@ -49,7 +49,7 @@ class Book(Base):
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
-    made = BenchNode(tmp_path_factory.mktemp("node"))
+    made = make_node(tmp_path_factory.mktemp("node"))
     yield made
     made.close()
 

@@ -7,7 +7,7 @@ import sqlite3
 from types import SimpleNamespace
 
 import pytest
-from client_bench import TOKEN, BenchNode
+from client_bench import TOKEN, make_node
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -62,7 +62,7 @@ async def _await(found):
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
-    made = BenchNode(tmp_path_factory.mktemp("node"))
+    made = make_node(tmp_path_factory.mktemp("node"))
     yield made
     made.close()
 
