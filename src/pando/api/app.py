@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -38,6 +39,8 @@ SQL_PREFIXES: Final = ("/v1", "/v2", "/v3", "/dev/")
 """What the pipeline handler is asked about."""
 ADMIN_PREFIXES: Final = ("/v1/namespaces", "/v1/diagnostics", "/v1/jobs")
 """What is not, though it begins so: sqld has these on a port of their own."""
+_NAMED_COPY: Final = re.compile(r"/dev/[^/]+/(?:info$|export/|sync/)")
+"""What is not, either: clients that keep a local file of a database that is named in their URL."""
 RECORDS_PREFIX: Final = "/api/"
 BEGIN_WAIT_S: Final = 10.0
 """How long a request for records waits for a node that has just started."""
@@ -99,7 +102,9 @@ class App:
                 await send_response(preflight, send)
                 return
         if path.startswith(SQL_PREFIXES) and not path.startswith(ADMIN_PREFIXES):
-            if self.sql is not None:
+            if path[1] == "d" and _NAMED_COPY.match(path):
+                await self._answer(scope, receive, send)
+            elif self.sql is not None:
                 await self.sql(scope, receive, send)
             else:
                 await send_response(error_response(self._why_not()), send)

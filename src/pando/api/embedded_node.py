@@ -130,11 +130,14 @@ class EmbeddedNode:
 
     # -- who asks --
 
-    def call(self, request: Request) -> Call:
-        """Read token and database of a request; raises PandoError for who may not have the database."""
+    def call(self, request: Request, named: str | None = None) -> Call:
+        """Read token and database of a request; raises PandoError for who may not have the database.
+
+        `named`: the database that the path names.
+        """
         access = self.services.authenticate(request.headers)
         said = SqlHeaders(access, request.scope["path"])
-        read_headers(said, request.headers, None, database_from_host=False)
+        read_headers(said, request.headers, named, database_from_host=False)
         return self.checked(Call(said.database, access, caller=said.caller))
 
     def checked(self, call: Call) -> Call:

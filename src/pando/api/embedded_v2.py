@@ -17,7 +17,7 @@ import msgspec
 
 from pando.api.embedded_node import EmbeddedNode, Here
 from pando.api.http import JSON, Handler, Request, Response, error_body
-from pando.errors import InternalError, LocalCopyRefused, NotReady, PandoError, RetryLater
+from pando.errors import InternalError, InvalidRequest, LocalCopyRefused, NotReady, PandoError, RetryLater
 from pando.sql.embedded_frames import PAGE_SIZE
 from pando.sql.embedded_generations import (
     GENERATION_NUMBER_MAX,
@@ -58,21 +58,37 @@ class EmbeddedV2:
 
     def routes(self) -> dict[str, Handler]:
         """Give the handlers by the first name of their paths."""
-        return {"info": self._info, "export": self._export, "sync": self._sync}
+        return {"info": self._handle, "export": self._handle, "sync": self._handle, "dev": self._handle}
+
+    async def _handle(self, request: Request) -> Response:
+        """Answer one request; what refuses it is an error of the route, or of the node."""
+        database, parts = split_path(request.scope["path"])
+        method = request.scope["method"]
+        numbers = _numbers(parts)
+        if numbers is None:
+            return Response(404, [JSON], error_body(f"there is nothing at {request.scope['path'][:200]}", "NOT_FOUND"))
+        if method == "POST" and parts[0] == "sync":
+            text = "frames are not taken from clients: let them write through SQL (remote writes), or use /pull-updates"
+            return Response(405, [JSON, (b"allow", b"GET")], error_body(text, "METHOD_NOT_ALLOWED"))
+        if method not in {"GET", "HEAD"}:
+            return Response(405, [JSON, (b"allow", b"GET")], error_body("use GET", "METHOD_NOT_ALLOWED"))
+        database = self._node.call(request, database).database
+        with self._node.turn():
+            if parts[0] == "info":
+                return await self._info(request, database)
+            if parts[0] == "export":
+                return await self._export(request, database, numbers[0])
+            return await self._sync(request, database, *numbers)
 
     # -- /info --
 
-    async def _info(self, request: Request) -> Response:
-        if (refused := _refused(request, request.scope["path"] == "/info")) is not None:
-            return refused
-        database = self._node.call(request).database
-        with self._node.turn():
-            if not self._node.may_forward(request):
-                return _json(_Info(await self._newest(database)))
-            try:
-                return await self._node.forward(request)
-            except RetryLater:
-                return _json(_Info(await self._newest_known(database)))
+    async def _info(self, request: Request, database: str) -> Response:
+        if not self._node.may_forward(request):
+            return _json(_Info(await self._newest(database)))
+        try:
+            return await self._node.forward(request)
+        except RetryLater:
+            return _json(_Info(await self._newest_known(database)))
 
     async def _newest_known(self, database: str) -> int:
         """Give the newest generation that this node knows of; raises NotReady."""
@@ -131,43 +147,30 @@ class EmbeddedV2:
 
     # -- /export/G --
 
-    async def _export(self, request: Request) -> Response:
-        numbers = _numbers(request, "export", 1)
-        if (refused := _refused(request, numbers is not None)) is not None or numbers is None:
-            return refused or _nothing_at(request)
-        database = self._node.call(request).database
-        with self._node.turn():
-            if self._node.may_forward(request):
-                return await self._node.forward(request)
-            generation = (await self._table.chain(database, numbers[0])).get(numbers[0])
-            if generation is None:
-                raise _unknown(numbers[0])
-            image = await self._node.in_thread(
-                partial(self._node.images.exact, database, generation.txid, generation.checksum)
+    async def _export(self, request: Request, database: str, number: int) -> Response:
+        if self._node.may_forward(request):
+            return await self._node.forward(request)
+        generation = (await self._table.chain(database, number)).get(number)
+        if generation is None:
+            raise _unknown(number)
+        image = await self._node.in_thread(
+            partial(self._node.images.exact, database, generation.txid, generation.checksum)
+        )
+        file = None if image is None else self._node.images.open(image)
+        if file is None:
+            raise LocalCopyRefused(
+                f"the file at the beginning of generation {number} is not kept any more; ask /info again"
             )
-            file = None if image is None else self._node.images.open(image)
-            if file is None:
-                raise LocalCopyRefused(
-                    f"the file at the beginning of generation {numbers[0]} is not kept any more; ask /info again"
-                )
-            headers = [_FILE, (b"content-length", b"%d" % (file.pages * PAGE_SIZE))]
-            return Response(200, headers, stream=self._node.pieces(bytes_of_image(file)))
+        headers = [_FILE, (b"content-length", b"%d" % (file.pages * PAGE_SIZE))]
+        return Response(200, headers, stream=self._node.pieces(bytes_of_image(file)))
 
     # -- /sync/G/A/B --
 
-    async def _sync(self, request: Request) -> Response:
-        numbers = _numbers(request, "sync", 3)
-        if request.scope["method"] == "POST":
-            text = "frames are not taken from clients: let them write through SQL (remote writes), or use /pull-updates"
-            return Response(405, [JSON, (b"allow", b"GET")], error_body(text, "METHOD_NOT_ALLOWED"))
-        if (refused := _refused(request, numbers is not None)) is not None or numbers is None:
-            return refused or _nothing_at(request)
-        number, first, end = numbers
-        if not 0 < first < end:
-            return _refused_range(request)
-        database = self._node.call(request).database
-        with self._node.turn():
-            return await self._frames(request, database, number, range(first, min(end, first + FRAMES_MAX)))
+    async def _sync(self, request: Request, database: str, number: int, first: int, end: int) -> Response:
+        if not 0 < first < end:  # not 400: clients take that for the end of a generation
+            text = f"frames from {first} to before {end} were asked for; they are counted from 1"
+            return Response(422, [JSON], error_body(text, InvalidRequest.code))
+        return await self._frames(request, database, number, range(first, min(end, first + FRAMES_MAX)))
 
     async def _frames(self, request: Request, database: str, number: int, frames: range) -> Response:
         chain = await self._table.chain(database, number)
@@ -215,29 +218,16 @@ def _json(value: msgspec.Struct, status: int = 200) -> Response:
     return Response(status, [JSON], msgspec.json.encode(value))
 
 
-def _refused(request: Request, is_path: bool) -> Response | None:
-    """Give the answer to what is no request of these; None if it is one."""
-    if not is_path:
-        return _nothing_at(request)
-    if request.scope["method"] not in {"GET", "HEAD"}:
-        return Response(405, [JSON, (b"allow", b"GET")], error_body("use GET", "METHOD_NOT_ALLOWED"))
-    return None
+def split_path(path: str) -> tuple[str | None, list[str]]:
+    """Give the database that a path names, and the names after it."""
+    parts = path.split("/", 6)[1:]
+    return (parts[1], parts[2:]) if parts[0] == "dev" and len(parts) > 1 else (None, parts)
 
 
-def _nothing_at(request: Request) -> Response:
-    return Response(404, [JSON], error_body(f"there is nothing at {request.scope['path'][:200]}", "NOT_FOUND"))
-
-
-def _refused_range(request: Request) -> Response:
-    """Not 400: clients take that for the end of a generation."""
-    path = request.scope["path"][:200]
-    return Response(422, [JSON], error_body(f"{path}: frames are counted from 1", "INVALID_REQUEST"))
-
-
-def _numbers(request: Request, name: str, count: int) -> list[int] | None:
-    """Give the numbers that follow the name in the path, None if it is another path."""
-    parts = request.scope["path"].split("/")[1:]
-    if len(parts) != count + 1 or parts[0] != name:
+def _numbers(parts: list[str]) -> list[int] | None:
+    """Give the numbers in the path, None if it is none of these."""
+    counts = {"info": 0, "export": 1, "sync": 3}
+    if not parts or counts.get(parts[0]) != len(parts) - 1:
         return None
     if not all(part.isascii() and part.isdigit() and len(part) <= 10 for part in parts[1:]):
         return None

@@ -241,8 +241,9 @@ def _commits_from(log: _Log, index: FrameIndex, frame: int, up_to: TXID) -> Iter
         kept = log.large
         if kept is not None and _follows(kept[0], txid, checksum):
             entries = [kept[0]]
-        else:
-            entries = log.reader.read(txid, max_bytes=READ_BYTES, up_to=up_to)
+        else:  # up to what is kept: the log would read that once more to see that it is too large
+            end = up_to if kept is None or kept[0].min_txid <= txid else min(up_to, TXID(kept[0].min_txid - 1))
+            entries = log.reader.read(txid, max_bytes=READ_BYTES, up_to=end)
         if not entries:
             return
         for entry in entries:

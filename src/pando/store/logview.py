@@ -257,14 +257,16 @@ class LogView:
         while True:
             at = offset - start
             info = decode_envelope(data, at, offset)
+            if info is not None and _is_beyond(info, up_to, left if entries else None):
+                return left, offset
             payload = None if info is None else decode_payload(data, at, info)
             if payload is None and not at:
                 info, payload = self._read_one(segment, handle, offset)
+                if _is_beyond(info, up_to, left if entries else None):
+                    return left, offset
             if info is None or payload is None:
                 return left, offset
             size = info.end - offset
-            if (up_to is not None and info.max_txid > up_to) or (entries and size > left):
-                return left, offset
             entries.append(join(info, payload))
             left -= size
             offset += size
@@ -274,3 +276,8 @@ class LogView:
         if found is None:
             raise LogCorruption(f"{segment.path}: the entry at {offset} is damaged")
         return found
+
+
+def _is_beyond(info: EntryInfo, up_to: int | None, left: int | None) -> bool:
+    """Tell from its envelope that an entry is not to be read: it is too new, or too large for what is `left`."""
+    return (up_to is not None and info.max_txid > up_to) or (left is not None and info.end - info.offset > left)

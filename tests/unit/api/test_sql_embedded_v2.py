@@ -191,3 +191,36 @@ def wander(tmp_path, seed, steps):
 
     run(scenario())
     world.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/info/", 404),
+        ("/info/1", 404),
+        ("/export", 404),
+        ("/export/x", 404),
+        ("/export/-1", 404),
+        ("/sync/1/1", 404),
+        ("/sync/1/1/2/baton", 404),
+        ("/sync/1/0/2", 422),
+        ("/sync/1/3/3", 422),
+        ("/sync/1/1/99999999999", 404),
+        ("/sync/9999999999/1/129", 410),
+        ("/export/77", 410),
+        ("/dev/data/info", 200),
+        ("/dev/data/sync/77/1/129", 410),
+        ("/dev/no%20name/info", 400),
+        ("/dev/_pando/info", 404),
+        ("/dev/data/other", 404),
+    ],
+)
+def test_what_is_asked_wrongly_is_never_the_end_of_a_generation(world, path, status):
+    async def scenario():
+        world.commit()
+        found, body = await world.primary.get(path)
+        assert found == status
+        assert status in {200, 400} or b'"message"' in body
+        assert b'"generation"' not in body
+
+    run(scenario())
