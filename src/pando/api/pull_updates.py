@@ -43,7 +43,8 @@ PULLS_MAX: Final = 64
 """Answers of one process that are found or sent at the same time; each holds an open image and a log."""
 WAITING_MAX: Final = 1024
 """Clients of one process that wait for the next commit."""
-LONG_POLL_S_MAX: Final = 60.0
+LONG_POLL_S_MAX: Final = 50.0
+"""Balancers cut requests off that are silent for 60 s."""
 PAUSE_S: Final = 60.0
 """How long the primary may pause while it answers for a replica; it may have to copy the database first."""
 THREADS: Final = 2
@@ -107,7 +108,7 @@ class PullUpdates:
         self._makers = ThreadPoolExecutor(1, "pull-image")
         self._making: dict[str, asyncio.Lock] = {}
         self._active = 0
-        self._waiting = 0
+        self._waiting: set[asyncio.Event] = set()
         self._sweeping: asyncio.TimerHandle | None = None
 
     def routes(self) -> dict[str, Handler]:
@@ -137,6 +138,11 @@ class PullUpdates:
             if not self._may_forward(request):
                 raise
         return await self._forward(request, body)
+
+    def stop(self) -> None:
+        """Let nobody wait for commits any longer: the process is about to end."""
+        for waiting in self._waiting:
+            waiting.set()
 
     def close(self) -> None:
         """End the threads, when what they do is done."""
@@ -181,24 +187,24 @@ class PullUpdates:
         epoch, txid = self._positions.visible(slot)
         if parse_revision(asked.client_revision).txid != txid:
             return
-        if self._waiting >= WAITING_MAX:
-            raise Overloaded(f"{self._waiting} clients wait for commits already; pull again later")
-        self._waiting += 1
+        if len(self._waiting) >= WAITING_MAX:
+            raise Overloaded(f"{WAITING_MAX} clients wait for commits already; pull again later")
         committed = asyncio.Event()
+        self._waiting.add(committed)
 
         def listener(_: Committed) -> None:
             if self._positions.visible(slot) > (epoch, txid):
                 committed.set()
 
-        self._services.notices.listen(database, listener)
         more = asyncio.create_task(committed.wait())
         gone = asyncio.create_task(_until_gone(request))
         try:
+            self._services.notices.listen(database, listener)
             if self._positions.visible(slot) == (epoch, txid):
                 timeout_s = min(asked.long_poll_ms / 1000, LONG_POLL_S_MAX)
                 await asyncio.wait((more, gone), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._waiting -= 1
+            self._waiting.discard(committed)
             self._services.notices.unlisten(database, listener)
             more.cancel()
             gone.cancel()
@@ -228,6 +234,7 @@ class PullUpdates:
 
     async def _find(self, source: Source, asked: PullRequest) -> Pull:
         loop = asyncio.get_running_loop()
+        self._sweep_later(loop)
         try:
             return await self._in_thread(source, asked, takes_old=False)
         except ImageNeeded:
@@ -236,7 +243,6 @@ class PullUpdates:
             with contextlib.suppress(ImageNeeded):  # who waited for the lock finds an image
                 return await self._in_thread(source, asked, takes_old=False)
             await loop.run_in_executor(self._makers, self._reading.make_image, source)
-            self._sweep_later(loop)
             try:
                 return await self._in_thread(source, asked, takes_old=True)
             except ImageNeeded:

@@ -163,6 +163,13 @@ def test_a_long_poll_ends_with_a_commit(tried):
     assert tried.store.watched == []
 
 
+def test_a_long_poll_ends_with_the_process(tried):
+    staying = Staying(tried, tried.pulls.stop)
+    body = since(BASE, long_poll_ms=16_000)
+    got = asyncio.run(asyncio.wait_for(call(staying, "POST", "/pull-updates", body=body), 10))
+    assert got.status == 200 and len(got.body) < 100
+
+
 def test_a_client_that_goes_away_is_waited_for_no_longer(tried):
     assert tried.post(since(BASE, long_poll_ms=16_000)).status == 200
 
