@@ -226,6 +226,7 @@ class OpenSite:
         """End what never ends by itself; requests have a while longer."""
         self.realtime.stop()
         self.changes.stop()
+        self.pulls.stop()
         self.tenants.stop()
 
     async def close(self) -> None:
