@@ -19,7 +19,7 @@ from typing import IO, Final
 import apsw
 
 from pando.clock import random_bytes
-from pando.errors import ChecksumMismatch, StorageError, StorageFull
+from pando.errors import ChecksumMismatch, NotReady, StorageError, StorageFull
 from pando.ltx.checksum import combine_checksums, page_checksum
 from pando.ltx.normalise import normalise_page_one
 from pando.sql.pull_messages import PAGE_SIZE, check_page_size
@@ -157,6 +157,8 @@ def make_image(
             _finish(file, first, overlay)
         image = Image(folder / image_name(database, overlay.position), overlay.position)
         path.rename(image.path)
+    except FileNotFoundError as error:
+        raise NotReady("the copy went with the node's temporary files, which a start empties; try again") from error
     except OSError as error:
         raise translate(error, "copy the database for a client that syncs", path) from error
     finally:
