@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.interop, pytest.mark.slow, pytest.mark.timeout(600)]
 CLIENTS = Path(__file__).parent / "clients"
 NPM_CLIENT = ("@libsql/client", "0.18.0")
 PYPI_CLIENT = ("libsql-client", "0.3.1")
+PYPI_LIBSQL = ("libsql", "0.1.11")
 ROLES = ("primary", "replica")
 SCHEMES = ("http", "ws")
 _tables = count(1)
@@ -107,6 +108,27 @@ PROTOCOLS = {
     "ws-3-protobuf": ("ws", 3, ""),
 }
 """The client takes the newest version; a subprotocol named here is all that it comes to ask for."""
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_pypi_libsql(nodes, role):
+    """Without a local file; as in the module sqlite3, a statement that writes begins a transaction."""
+    python = need_pypi_package(*PYPI_LIBSQL)
+    found, table = talk([python, CLIENTS / "libsql_py.py"], nodes, role, "http")
+    assert found == {
+        "inserted": [1, 1],
+        "columns": ["name", "value", str((1 << 62) + 1), "0.5", "NULL"],
+        "values": ["first", "00ff", (1 << 62) + 1, 0.5, None],
+        "in_transaction": [True, 3, 1],
+        "after_commit": [False, 3, 3],
+        "in_rolled_back": 0,
+        "after_rollback": 3,
+        "after_script": 5,
+        "errors": ["no such table", "syntax error", "UNIQUE constraint failed"],
+        "after_all": 25,
+    }
+    for each in ROLES:
+        nodes.wait_for_rows(each, f"SELECT count(*) FROM {table}", [["25"]])
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -49,14 +49,15 @@ class LibsqlClient:
 
 
 class Libsql:
-    """PyPI libsql without a local file: like the module sqlite3. Whatever fails, the connection is rolled back."""
+    """PyPI libsql without a local file: like the module sqlite3."""
 
     ways = WAYS
 
     def __init__(self, url, token, insert):
         import libsql
 
-        self._connection = libsql.connect(url, auth_token=token)
+        self._connect = lambda: libsql.connect(url, auth_token=token)
+        self._connection = self._connect()
         self._insert = insert
 
     async def run(self, sql):
@@ -77,8 +78,15 @@ class Libsql:
             work()
             self._connection.commit()
         except Exception:
-            self._connection.rollback()
+            self._roll_back()
             raise
+
+    def _roll_back(self):
+        """What cannot even roll back never works again: this client keeps the name of a stream that is gone."""
+        try:
+            self._connection.rollback()
+        except ValueError:
+            self._connection = self._connect()
 
     async def read(self, sql, key):
         return self._connection.execute(sql, (key,)).fetchone()
