@@ -8,6 +8,7 @@ scripts come from (`pando.api.admin_loading`), what becomes of the file.
 from __future__ import annotations
 
 import codecs
+import re
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,11 @@ STATEMENT_CHARS_MAX: Final = 256 * limits.MIB
 CUT_CHARS: Final = 512 * limits.KIB
 """About as much is run at once."""
 _TRIES: Final = 64
-"""Semicolons that are looked at, from the end, for one that ends a statement."""
+"""Semicolons that are looked at, from the last one on, for one that ends a statement."""
+_TOKEN = re.compile(
+    r"""'[^']*'|"[^"]*"|`[^`]*`|\[[^\]]*\]|--[^\n]*\n|/\*.*?\*/|(?P<end>;)|(?P<open>['"`\[]|--|/\*)""", re.DOTALL
+)
+"""What may hold semicolons that end nothing; `open` is one whose end has not come."""
 _PRAGMAS: Final = frozenset(
     {
         *("foreign_keys", "defer_foreign_keys", "legacy_alter_table", "writable_schema"),
@@ -43,6 +48,8 @@ class Loader:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("strict")
         self._pending = ""
         self._next_cut = CUT_CHARS
+        self._looked = 0
+        self._ends: list[int] = []
         self._has_begun = False
         self._commits = 0
         self._statement = ""
@@ -85,19 +92,27 @@ class Loader:
 
     def _run_complete(self) -> None:
         """Run up to the end of the last statement that has ended."""
-        end = len(self._pending)
-        for _ in range(_TRIES):
-            end = self._pending.rfind(";", 0, end)
-            if end < 0:
-                break
-            if apsw.complete(self._pending[: end + 1]):
-                ready, self._pending = self._pending[: end + 1], self._pending[end + 1 :]
+        self._look_for_ends()
+        for end in reversed(self._ends[-_TRIES:]):  # one within the body of a trigger ends nothing
+            if apsw.complete(self._pending[:end]):
+                ready, self._pending = self._pending[:end], self._pending[end:]
+                self._looked -= end
+                self._ends = [other - end for other in self._ends if other > end]
                 self._next_cut = max(CUT_CHARS, 2 * len(self._pending))
                 self._run(ready)
                 return
         if len(self._pending) > STATEMENT_CHARS_MAX:
             raise RequestTooLarge(f"a statement of the dump is longer than {STATEMENT_CHARS_MAX} characters")
         self._next_cut = 2 * len(self._pending)
+
+    def _look_for_ends(self) -> None:
+        """Note semicolons outside of texts, names and comments, in what has come since the last time."""
+        for found in _TOKEN.finditer(self._pending, self._looked):
+            if found.lastgroup == "open":
+                return  # it goes on in what is to come
+            self._looked = found.end()
+            if found.lastgroup == "end":
+                self._ends.append(self._looked)
 
     def _run(self, script: str) -> None:
         try:

@@ -181,6 +181,33 @@ def test_a_long_script_is_run_as_it_comes(tmp_path):
     assert loaded(text, tmp_path / "new.db", 100_000).execute("SELECT count(*) FROM t").get == 40_000
 
 
+def test_texts_full_of_semicolons_do_not_keep_a_script_waiting(tmp_path):
+    style = "\n".join(["a { b: c; d: 'e'; -- f", '/* g; */ }; "h;'] * 500).replace("'", "''")
+    rows = "".join(f"INSERT INTO t VALUES ({n}, '{style}');\n" for n in range(200))
+    loader, waiting = Loader(tmp_path / "new.db"), []
+    data = f"BEGIN;\nCREATE TABLE t(a, b);\n{rows}COMMIT;\n".encode()
+    for at in range(0, len(data), 50_000):
+        loader.feed(data[at : at + 50_000])
+        waiting.append(len(loader._pending))
+    loader.finish()
+    loader.close()
+    assert max(waiting) < 700_000 < len(data) / 3
+    loaded = apsw.Connection(str(tmp_path / "new.db"))
+    assert loaded.execute("SELECT count(*), max(length(b)) FROM t").fetchall() == [(200, len(style.replace("''", "'")))]
+
+
+def test_a_script_is_cut_anywhere(tmp_path):
+    text = "".join(dump(made()))
+    for number, piece in enumerate((1, 7, 100)):
+        loader = Loader(tmp_path / f"{number}.db")
+        for at in range(0, len(data := text.encode()), piece):
+            loader.feed(data[at : at + piece])
+            loader._run_complete()
+        loader.finish()
+        loader.close()
+        assert content(apsw.Connection(str(tmp_path / f"{number}.db"))) == content(made())
+
+
 def test_a_limit_of_the_size_holds(tmp_path):
     loader = Loader(tmp_path / "new.db", size_bytes_max=40_960)
     loader.feed(b"BEGIN; CREATE TABLE t(a); INSERT INTO t VALUES (zeroblob(100000)); COMMIT;")
