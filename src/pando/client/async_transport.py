@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CONNECTIONS_MAX: Final = 8
 """Connections of one client; it asks one node at a time, cancelled requests may be ending beside that."""
 _READ_BYTES: Final = 1 << 18
+_closing: Final[set[asyncio.Task[None]]] = set()
+"""Closings under way, which nobody waits for; an event loop holds its tasks weakly."""
 
 
 class AsyncTransport:
@@ -58,10 +60,18 @@ class AsyncTransport:
             await http.close()
 
     def drop(self) -> None:
-        """Close all connections without waiting for that."""
+        """Close all connections without waiting for that; where no event loop runs, they are left to the collector."""
         http, self._http = self._http, None
-        if http is not None and http.connector is not None:
-            http.connector._close()
+        if http is None:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            http.detach()
+            return
+        closing = loop.create_task(http.close())
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
 
     def _session(self) -> aiohttp.ClientSession:
         import aiohttp

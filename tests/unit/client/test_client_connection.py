@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 import pando
 from pando import client
+from pando.client import async_transport
 from pando.client.async_transport import AsyncTransport
 from pando.client.judging import Broken, Reply, Send
 from pando.client.targets import Address
@@ -270,6 +271,48 @@ def test_where_nobody_listens_nothing_was_sent(send):
         assert isinstance(outcome, Broken) and not outcome.is_sent
 
 
+class LazyPeer(Peer):
+    """Answers the first request of its only connection, takes the second and goes away; nobody else is let in."""
+
+    def _serve(self, texts):
+        connection, _ = self._listener.accept()
+        with connection:
+            for text in (*texts, b""):
+                self.received.append(connection.recv(65536))
+                connection.sendall(text)
+        self._listener.settimeout(0.1)
+        with contextlib.suppress(TimeoutError):
+            self._listener.accept()
+            self.received.append(b"another connection")
+
+
+async def twice(peer):
+    """Send two requests with the same asyncio transport."""
+    transport = AsyncTransport(1.0)
+    try:
+        return [await transport.send(Send(peer.address, "/x", {}, b"body")) for _ in range(2)]
+    finally:
+        await transport.close()
+
+
+def twice_sync(peer):
+    transport = Transport(1.0, VirtualClock().monotonic)
+    try:
+        return [transport.send(Send(peer.address, "/x", {}, b"body")) for _ in range(2)]
+    finally:
+        transport.close()
+
+
+@pytest.mark.parametrize("ask", [twice_sync, lambda peer: asyncio.run(twice(peer))], ids=["sync", "async"])
+def test_a_request_on_a_kept_connection_is_not_sent_again(ask):
+    peer = LazyPeer(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+    first, second = ask(peer)
+    peer.close()
+    assert first == Reply(200, "", b"ok")
+    assert isinstance(second, Broken) and second.is_sent
+    assert b"".join(peer.received).count(b"POST") == 2 and b"another connection" not in peer.received
+
+
 @pytest.fixture
 def certificate(tmp_path):
     """A key, and a certificate for 127.0.0.1 that nobody has signed but its owner."""
@@ -493,5 +536,9 @@ def test_closing_waits_for_nothing_and_can_be_said_twice(node):
         other.terminate()
         with pytest.raises(client.ProgrammingError):
             await other.execute("SELECT 1")
+        closing = list(async_transport._closing)
+        assert len(closing) == 1
+        await asyncio.wait(closing)
+        assert not async_transport._closing
 
     asyncio.run(program())
