@@ -182,6 +182,6 @@ def _real(value: float, connection: apsw.Connection) -> str:
     if len(text.partition("e")[0].strip("-").replace(".", "")) <= _SURE_DIGITS:
         return text
     for other in (text, f"{value:.19e}", f"{value:.17e}", f"{value:.20e}"):
-        if connection.execute(f"SELECT {other}").get == value:
+        if connection.execute("SELECT CAST(? AS REAL)", (other,)).get == value:
             return other
     return text
