@@ -118,9 +118,26 @@ class Runs:
             self.statistics.note(call.database, plan.requests, done[0])
             return done
         except Blocked as error:
+            had_transaction = plan.stream is not None and plan.stream.has_transaction
             if plan.stream is not None and rule.blocks_writes:
                 self.release(plan.stream)
-            return [failure_of(error) for _ in plan.requests], None
+            failure: Result = failure_of(error)
+            if had_transaction or rule.blocks_reads or len(plan.requests) == 1:
+                return [failure for _ in plan.requests], None
+            return await self._read_what_reads(plan, call, failure)
+
+    async def _read_what_reads(self, plan: Plan, call: Call, failure: Result) -> Done:
+        """Answer those of several requests that only read, each by itself; the others fail."""
+        reads = self.pool.ready(call.database) or await self.pool.open(call.database)
+        natures = [nature_of([request], reads.inline.statements) for request in plan.requests]
+        if not {Nature.READS, Nature.WRITES}.issuperset(natures):
+            return [failure for _ in natures], None  # a transaction: what it would read without its writes is no answer
+        results, bookmark = [failure for _ in natures], None
+        for index, nature in enumerate(natures):
+            if nature is Nature.READS:
+                one = Plan(plan.stream, [plan.requests[index]], closes=plan.closes, min_txid=plan.min_txid)
+                (results[index],), bookmark = await self._run(one, call)
+        return results, bookmark
 
     async def _check_reads(self, plan: Plan, call: Call, rule: Rule) -> None:
         """Raise Blocked for requests that read; those of a transaction that writes may also end it."""

@@ -122,3 +122,12 @@ def test_a_replica_that_does_not_have_it_yet_lets_nobody_write_it(tmp_path):
     replica.service.set_rules(rules_of({"new": DatabaseConfig(block_writes=True)}))
     assert replica(sql("insert into t values (1)"), CLOSE, database="new").error()["code"] == "BLOCKED"
     replica.close()
+
+
+def test_what_only_reads_beside_a_blocked_write_is_answered(node):
+    block(node, writes=True, reason="x")
+    asked = node(sql("select a from t"), sql("insert into t values (2, 'two')"), sql("select count(*) from t"), CLOSE)
+    assert (asked.rows(0), asked.error(1)["code"], asked.rows(2)) == ([["1"]], "BLOCKED", [["1"]])
+    whole = node(sql("begin"), sql("select a from t"), sql("delete from t"), sql("commit"), CLOSE)
+    assert [whole.error(index)["code"] for index in range(4)] == ["BLOCKED"] * 4
+    assert len(node.service._streams) == 0
