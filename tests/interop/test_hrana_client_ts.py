@@ -39,6 +39,7 @@ CONFIG = {
     "extensionsToTreatAsEsm": [".ts"],
     "moduleNameMapper": {r"^(\.{1,2}/.*)\.js$": "$1"},
     "testMatch": ["**/src/__tests__/*.ts"],
+    "testTimeout": 30_000,
     "transform": {r"^.+\.ts$": ["ts-jest", {"useESM": True, "isolatedModules": True, "diagnostics": False}]},
 }
 

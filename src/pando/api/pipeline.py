@@ -226,12 +226,20 @@ async def _send(send: Send, status: int, headers: Headers, body: bytes, *, is_un
 
 
 async def _send_pieces(send: Send, status: int, headers: Headers, pieces: Iterator[bytes]) -> None:
-    """Send an answer piece by piece, as its client takes them; others have a turn between two pieces."""
+    """Send an answer piece by piece, as its client takes them; others have a turn between two pieces.
+
+    The end goes out with the last piece: clients that look at a failure only then would have it unhandled meanwhile.
+    """
+    piece, following = next(pieces), next(pieces, None)
+    if following is None:
+        await _send(send, status, headers, piece)
+        return
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    for piece in pieces:
+    while following is not None:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
         await asyncio.sleep(0)
-    await send({"type": "http.response.body", "body": b""})
+        piece, following = following, next(pieces, None)
+    await send({"type": "http.response.body", "body": piece})
 
 
 async def _gone(receive: Receive) -> None:
