@@ -429,6 +429,15 @@ TRANSACTIONS = [
     Ask(stream="off", requests=(run("pragma foreign_keys"), run("insert into u(t, n) values(997, 'orphan')"))),
     Ask(stream="off", requests=(run("pragma foreign_keys = on"), run("pragma foreign_keys"), {"type": "close"})),
     Ask(requests=(run("pragma foreign_keys"), run("pragma foreign_key_check"))),
+    Ask(
+        stream="half",
+        requests=(
+            run("begin"),
+            run("insert or ignore into needed(b, a) values('half', null), ('x', 'y')"),
+            run("select b from needed where b = 'half'"),
+            run("rollback"),
+        ),
+    ),
     Ask(stream="left", requests=(run("begin"), run("insert into t(a) values(400)"), {"type": "close"})),
     Ask(requests=(run("select count(*) from t where a = 400"),)),
     Ask(stream="kept", requests=({"type": "store_sql", "sql_id": 1, "sql": "select ? + 1"},)),
