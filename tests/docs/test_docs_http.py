@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from pando.api import pipeline
 from pando.api.app import OWN_ROUTES
 from pando.api.cluster import cluster_routes
+from pando.api.embedded_v1 import LOG as EMBEDDED_LOG
+from pando.api.embedded_v1 import PROXY as EMBEDDED_PROXY
 from pando.api.pull_updates import PATH as PULL_PATH
 from pando.api.token_routes import token_routes
 from pando.api.websocket import namespace_of
@@ -27,6 +29,8 @@ def served():
     found |= {("POST", path) for path in ("/", *pipeline._POST_PATHS)}
     found |= {("GET", path) for path in pipeline._PROBE_PATHS} | {("POST", f"/{PULL_PATH}")}
     found |= {("GET", path) for path in ("/", "/dev/NAME") if namespace_of(path) in (None, "NAME")}
+    found |= {("GET", path) for path in ("/info", "/export/G", "/sync/G/A/B")}
+    found |= {("POST", f"/{service}/...") for service in (EMBEDDED_LOG, EMBEDDED_PROXY)}
     return found | {("POST", f"/dev/NAME{path}") for path in pipeline._DEV_PATHS}
 
 

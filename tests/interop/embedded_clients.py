@@ -160,15 +160,16 @@ def restart_node(nodes, role):
     kill_node(nodes, role)
     nodes.start(role)
     deadline = time.monotonic() + 30
-    answered = 0
-    while answered < 20:
-        try:
-            nodes.rows(role, "SELECT 1")
-            answered += 1
-        except (OSError, http.client.HTTPException):
-            assert time.monotonic() < deadline, f"{role} does not answer after its restart"
-            answered = 0
-            time.sleep(0.05)
+    while not all(answers(nodes, role) for _ in range(20)):
+        assert time.monotonic() < deadline, f"{role} does not answer after its restart"
+        time.sleep(0.05)
+
+
+def answers(nodes, role):
+    try:
+        return nodes.rows(role, "SELECT 1") == [["1"]]
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 class SteadyWrites:
