@@ -159,6 +159,10 @@ def restart_node(nodes, role):
     """Kill and start a node; returns when each of its processes answers."""
     kill_node(nodes, role)
     nodes.start(role)
+    wait_until_all_answer(nodes, role)
+
+
+def wait_until_all_answer(nodes, role):
     deadline = time.monotonic() + 30
     while not all(answers(nodes, role) for _ in range(20)):
         assert time.monotonic() < deadline, f"{role} does not answer after its restart"
