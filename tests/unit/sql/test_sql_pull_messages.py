@@ -64,9 +64,7 @@ def test_pages_say_their_length_and_number(number):
 
 
 def test_the_header_names_state_size_and_what_to_do():
-    assert (
-        encode_header("r", 300) == b"\x0a" + b"\x0a\x01r" + b"\x10\xac\x02" + b"\x1a\x00" + b"\x40\x01"
-    )
+    assert encode_header("r", 300) == b"\x0a" + b"\x0a\x01r" + b"\x10\xac\x02" + b"\x1a\x00" + b"\x40\x01"
     assert encode_header("r", 0) == b"\x07" + b"\x0a\x01r" + b"\x1a\x00" + b"\x40\x01"
 
 
