@@ -5,7 +5,7 @@ import json
 import os
 import signal
 from base64 import b64encode, urlsafe_b64encode
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -196,6 +196,29 @@ def test_the_command_makes_lists_and_revokes_tokens_at_any_node(cluster):
         SOON_S,
         "it is refused everywhere",
     )
+
+
+def test_a_process_that_starts_refuses_what_was_revoked_before_from_its_first_answer_on(cluster):
+    replica = cluster.nodes[1]
+    made = administer(replica.url, cluster, "POST", "/cluster/tokens", {"name": "revoked before"})
+    administer(replica.url, cluster, "POST", "/cluster/tokens/revoke", {"id": made["id"]})
+    before = {role: pid for role, pid in replica.processes().items() if role.startswith("web")}
+    answered = []
+
+    def are_new():
+        """Asks on, and tells whether other processes answer now."""
+        for _ in range(CONNECTIONS):
+            with suppress(OSError, http.client.HTTPException):  # a process that is being killed
+                answered.append(ask(replica.url, "SELECT 1", headers=bearer(made["token"])).status)
+        now = replica.processes()
+        are_others = all(now.get(role, pid) != pid for role, pid in before.items())
+        return are_others and answered[-CONNECTIONS:] == [401] * CONNECTIONS
+
+    wait_until(lambda: ask(replica.url, "SELECT 1", headers=bearer(made["token"])).status == 401, SOON_S, "revoked")
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+    wait_until(are_new, SOON_S, "processes that started after the revocation")
+    assert set(answered) <= {401, 503}
 
 
 OWN = Ed25519PrivateKey.generate()
