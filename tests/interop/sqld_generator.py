@@ -51,12 +51,12 @@ TEXTS = (
 )
 BLOBS = ("", "AA", "AAE", "AAEC", "YWJj")
 LITERALS = ("0", "1", "-1", "2.5", "'a'", "'abc'", "''", "x'0001'", "null", "'10'", "1099511627776", "1e3")
-BINARY = ("+", "-", "*", "%", "||", "=", "<>", "<", ">=", "is", "is not", "and", "or", "&", "|", "<<")
+BINARY = ("+", "-", "%", "||", "=", "<>", "<", ">=", "is", "is not", "and", "or", "&", "|", "<<")
 CALLS = (
-    "abs({})", "length({})", "upper({})", "lower({})", "typeof({})", "quote({})", "hex({})", "coalesce({}, {})",
+    "abs({})", "length({})", "upper({})", "lower({})", "typeof({})", "quote({})", "coalesce({}, {})",
     "ifnull({}, {})", "nullif({}, {})", "max({}, {})", "min({}, {})", "round({}, 2)", "substr({}, 2)", "instr({}, {})",
     "trim({})", "json_quote({})", "json_array({}, {})", "iif({}, {}, {})", "cast({} as integer)", "cast({} as text)",
-    "cast({} as real)", "{} collate nocase", "{} between {} and {}", "{} in ({}, {})", "unicode({})", "not {}", "- {}",
+    "{} collate nocase", "{} between {} and {}", "{} in ({}, {})", "unicode({})", "not {}", "- {}",
     "case when {} then {} else {} end", "printf('%s', {})", "zeroblob(2)", "json_valid({})",
 )  # fmt: skip
 AGGREGATES = ("count(*)", "count({})", "sum({})", "total({})", "min({})", "max({})", "avg({})", "json_group_array({})")

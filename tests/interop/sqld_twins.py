@@ -2,7 +2,7 @@
 
 A pipeline names a stream; each side keeps its own baton for it, so a transaction may go over several requests. Not
 compared: durations, positions, batons, extended codes (only Pando has them), the wording of errors that are not
-SQLite's, and the order of rows that no ORDER BY fixes.
+SQLite's, the order of rows that no ORDER BY fixes, and long reals in texts digit by digit.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from sqld_program import served_sqld
 TIMEOUT_S = 30
 NOT_COMPARED = frozenset({"query_duration_ms", "replication_index", "rows_read", "rows_written"})
 ORDERED = re.compile(r"\border\s+by\b|^\s*pragma", re.IGNORECASE)
+REAL = re.compile(r"-?\d+\.\d+(?:e[+-]\d+)?")
 CLOSE = {"type": "close"}
 
 
@@ -199,11 +200,22 @@ def of_values(request, a, b):
 
 
 def of_result_set(statement, a, b):
-    one, two = dict(a), dict(b)
+    one, two = dict(a, rows=told_rows(a["rows"])), dict(b, rows=told_rows(b["rows"]))
     if not ORDERED.search(statement.get("sql") or ""):
         one["rows"], two["rows"] = sorted(one["rows"], key=repr), sorted(two["rows"], key=repr)
     names = [name for name in one | two if name not in NOT_COMPARED]
     return [Difference(name, one.get(name), two.get(name)) for name in names if one.get(name) != two.get(name)]
+
+
+def told_rows(rows):
+    """Give rows with twelve digits of each real in texts: newer SQLite writes as many as it needs to read it back."""
+    return [
+        [dict(cell, value=in_short(cell["value"])) if cell["type"] == "text" else cell for cell in row] for row in rows
+    ]
+
+
+def in_short(text):
+    return REAL.sub(lambda found: f"{float(found[0]):.12g}", text)
 
 
 def label_of(request):
