@@ -74,6 +74,7 @@ class FrameLog:
         self._generation_frames = generation_frames
         self._lock = threading.Lock()
         self._logs: OrderedDict[str, _Log] = OrderedDict()
+        self._keeps_large: _Log | None = None
 
     def close(self) -> None:
         """Give descriptors back."""
@@ -118,8 +119,16 @@ class FrameLog:
             data = b""
             if found is Standing.FRAMES:
                 data = b"".join(_frames(log, index, frames, up_to))
+                self._keep_one_large(log)
                 found = Standing.FRAMES if data else Standing.LOST
             return Look(found, make_following(index), index.ending in {Ending.FULL, Ending.EPOCH}, data)
+
+    def _keep_one_large(self, log: _Log) -> None:
+        """Let only the log that was read last keep a large commit."""
+        if log.large is not None and self._keeps_large is not log:
+            if self._keeps_large is not None:
+                self._keeps_large.large = None
+            self._keeps_large = log
 
     def _index(self, log: _Log, generation: Generation) -> FrameIndex:
         """Give the index of a generation; one that counted what the log took back is begun anew."""
@@ -237,6 +246,8 @@ def _commits_from(log: _Log, index: FrameIndex, frame: int, up_to: TXID) -> Iter
     """Give the commits from some before a frame on, with the numbers of their first frames, as long as they follow."""
     txid, before, checksum = index.place(frame)
     first = before + 1
+    if log.large is not None and log.large[0].max_txid <= txid:
+        log.large = None  # who fetched it has it
     while txid < up_to:
         kept = log.large
         if kept is not None and _follows(kept[0], txid, checksum):

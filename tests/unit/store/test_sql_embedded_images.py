@@ -33,6 +33,7 @@ def test_files_and_frames_are_what_was_committed(node, tmp_path):
             first = images.newest(source, db.database.position.txid)
             assert first.position.checksum == db.database.position.checksum
             await db.ask(sql("INSERT INTO t (v) SELECT randomblob(900) FROM generate_series(1, 200)"))
+            await db.ask(sql("INSERT INTO t (v) SELECT randomblob(3000) FROM generate_series(1, 600)"))
             await db.ask(sql("DELETE FROM t WHERE id > 20"))
             await db.ask(sql("VACUUM"))
             here = db.database.position
