@@ -175,15 +175,15 @@ def need_suite(name, version, *packages):
 
 
 @pytest.mark.full
-def test_suite_of_the_python_sync_client():
+def test_suite_of_the_python_sync_client(tmp_path):
     tests = os.environ.get("TURSO_PYTHON_TESTS")
     if not tests:
         pytest.skip("TURSO_PYTHON_TESTS does not name the folder bindings/python of a checkout of turso")
     name, version = PYTHON_SYNC
     python = need_suite(name, version, f"{name}=={version}", "pytest", "pytest-asyncio", "requests")
-    server = Path(tests) / "pando-sync-server"
+    server = tmp_path / "pando-sync-server"
     server.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "turso_sync_server.py"} "$@"\n')
     server.chmod(0o755)
     files = ("tests/test_database_sync.py", "tests/test_database_sync_aio.py")
-    said = run_suite(python, Path(tests), {"LOCAL_SYNC_SERVER": str(server)}, *files)
+    said = run_suite(python, Path(tests), {"LOCAL_SYNC_SERVER": str(server), "TMPDIR": str(tmp_path)}, *files)
     assert "18 passed" in said, said
