@@ -125,7 +125,7 @@ class App:
             await send_response(error_response(self._why_not()), send)
 
     def _why_not(self) -> NotReady:
-        return NotReady(f"the node cannot serve yet: {self._not_ready()}")
+        return NotReady(f"the node cannot serve yet: {self._not_ready() or 'starting'}")
 
     async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.websocket is not None:

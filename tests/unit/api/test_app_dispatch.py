@@ -118,6 +118,13 @@ def test_sql_waits_for_the_store():
     assert tried.seen == ["/v2/pipeline", "/v3", "/dev/x/v2/pipeline"]
 
 
+def test_a_node_that_is_nearly_ready_says_why_it_does_not_serve():
+    tried = Tried()
+    tried.app = App({}, EventLog("web-0", write=tried.lines.append), lambda: "")
+    got = tried.get("/v2/pipeline", "POST")
+    assert (got.status, got.json()["error"]) == (503, "the node cannot serve yet: starting")
+
+
 def test_a_client_that_goes_away_within_its_body_is_no_error():
     async def scenario():
         tried = Tried()
