@@ -5,6 +5,7 @@ and reads back, at the primary's address and at a replica's, and is never starte
 import contextlib
 import json
 import os
+import random
 import signal
 import sys
 import urllib.error
@@ -40,7 +41,7 @@ def pids(nodes, role):
 
 
 def kill(nodes, role, what):
-    """Kill all web processes, the store, or the whole node; the supervisor starts again what it has lost."""
+    """Kill all web processes, another process, or the whole node; the supervisor starts again what it has lost."""
     for name, pid in pids(nodes, role).items():
         if what == "node" or name.startswith(what):
             with contextlib.suppress(ProcessLookupError):
@@ -147,3 +148,14 @@ def test_programs_outlive_the_primary(nodes):
 def test_programs_outlive_whatever_dies(nodes, kind):
     kills = [(role, what) for what in ("web", "store", "node") for role in ROLES]
     run_programs(nodes, [(kind, role) for role in ROLES], kills)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", [11])
+def test_programs_of_all_clients_outlive_kills_at_random(nodes, seed):
+    rng = random.Random(seed)
+    kills = []
+    for _ in range(16):
+        what = rng.choice(["store", "store", "web", "applier", "node"])
+        kills.append(("replica" if what == "applier" else rng.choice(ROLES), what))
+    run_programs(nodes, [(kind, "replica") for kind in KINDS] + [(KINDS[1], "primary")], kills)
