@@ -95,6 +95,11 @@ class Libsql:
         self._connection.close()
 
 
+async def wait_before_the_next(seconds):
+    """A user's program is not always busy, and does not try again at once."""
+    await asyncio.sleep(seconds)
+
+
 async def attempt(line, work):
     began = time.monotonic()
     try:
@@ -124,10 +129,10 @@ async def write(client, table, is_over):
             await attempt({"way": "read", "key": kept}, count(client, table, kept))
             if is_kept:
                 break
-            await asyncio.sleep(wait)
+            await wait_before_the_next(wait)
             number, wait = number + 1, min(2 * wait, 0.3)
         step += 1
-        await asyncio.sleep(0.01)
+        await wait_before_the_next(0.01)
 
 
 async def main(kind, url, token, table):
@@ -136,7 +141,7 @@ async def main(kind, url, token, table):
     insert = f"INSERT INTO {table}(key, attempt, part) VALUES(?, ?, ?)"
     client = {"libsql_client": LibsqlClient, "libsql": Libsql}[kind](url, token, insert)
     while not await attempt({"way": "schema"}, client.run(f"CREATE TABLE IF NOT EXISTS {table}({COLUMNS})")):
-        await asyncio.sleep(0.05)
+        await wait_before_the_next(0.05)
     await write(client, table, is_over)
     await client.close()
     print(json.dumps({"way": "end", "ok": True, "ms": 0}), flush=True)
