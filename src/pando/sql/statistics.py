@@ -7,7 +7,7 @@ here: adding up the processes of a node (`pando.api.admin_stats`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -54,6 +54,10 @@ class _Kept:
     counters: Counters
     least_weight: int = 0
     least_ms: float = 0.0
+    weights: dict[str, int] = field(default_factory=dict)
+    """Of the statements in the list of the heaviest."""
+    times_ms: dict[str, float] = field(default_factory=dict)
+    """Of the statements in the list of the slowest."""
     queries: int = 0
     rows_read: int = 0
     rows_written: int = 0
@@ -68,6 +72,12 @@ class _Kept:
         self.rows_written += rows_written
         self.elapsed_ms += result.duration_ms
         return rows_read + rows_written
+
+    def enlist(self, text: str, rows: int, result: StatementResult) -> None:
+        """Put a statement into the lists that it belongs into, unless it is there with a worse run."""
+        text = text[:QUERY_CHARS]
+        if rows > self.weights.get(text, 0) or result.duration_ms > self.times_ms.get(text, 0.0):
+            _list(self, text, result)
 
 
 class Statistics:
@@ -97,18 +107,20 @@ class Statistics:
         if kept is None:
             return
         if slowest:
-            kept.counters.slowest, kept.least_ms = [], 0.0
+            kept.counters.slowest, kept.least_ms, kept.times_ms = [], 0.0, {}
         else:
-            kept.counters.top, kept.least_weight = [], 0
+            kept.counters.top, kept.least_weight, kept.weights = [], 0, {}
 
     def note(self, database: str, requests: Sequence[Request], results: Sequence[Result]) -> None:
         """Count what was run."""
         kept = self._kept.get(database) or self._keep(database)
-        for number, result in enumerate(results):  # the usual statement enters no list, so that its text is not looked for
+        for number, result in enumerate(
+            results
+        ):  # the usual statement enters no list, so that its text is not looked for
             if type(result) is StatementResult:
                 rows = kept.count(result)
                 if rows > kept.least_weight or result.duration_ms > kept.least_ms:
-                    _list(kept, _text(requests[number]), result)
+                    kept.enlist(_text(requests[number]), rows, result)
             elif type(result) is BatchResult:
                 _count_batch(kept, requests[number], result)
 
@@ -134,21 +146,22 @@ def _count_batch(kept: _Kept, request: Request, result: BatchResult) -> None:
             if done is not None:
                 rows = kept.count(done)
                 if rows > kept.least_weight or done.duration_ms > kept.least_ms:
-                    _list(kept, step.statement.sql, done)
+                    kept.enlist(step.statement.sql, rows, done)
 
 
 def _list(kept: _Kept, text: str, result: StatementResult) -> None:
-    """Put a statement into the lists that it belongs into."""
     counters = kept.counters
     rows_read = result.rows_read or len(result.rows)
     rows_written = result.rows_written or result.affected_row_count
-    query = Query(text[:QUERY_CHARS], rows_read, rows_written, result.duration_ms)
+    query = Query(text, rows_read, rows_written, result.duration_ms)
     if query.weight > kept.least_weight:
         counters.top = _worst([*counters.top, query], _by_weight)
         kept.least_weight = counters.top[-1].weight if len(counters.top) == QUERIES_KEPT else 0
+        kept.weights = {each.query: each.weight for each in counters.top}
     if query.elapsed_ms > kept.least_ms:
         counters.slowest = _worst([*counters.slowest, query], _by_time)
         kept.least_ms = counters.slowest[-1].elapsed_ms if len(counters.slowest) == QUERIES_KEPT else 0.0
+        kept.times_ms = {each.query: each.elapsed_ms for each in counters.slowest}
 
 
 def _by_weight(query: Query) -> float:

@@ -203,7 +203,7 @@ def test_classifying_does_not_run_anything(connection: apsw.Connection, statemen
         ("pragma foreign_keys; select 2", "SQL_MANY_STATEMENTS", None),
         ("sel", "SQL_PARSE_ERROR", 'SQL string could not be parsed: near "sel": syntax error (at offset 0)'),
         ("select (select 1", "SQL_PARSE_ERROR", "SQL string could not be parsed: incomplete input"),
-        ("select 'x", "SQL_PARSE_ERROR", "SQL string could not be parsed: unrecognized token: \"'x\" (at offset 7)"),
+        ("select 'x", "SQL_PARSE_ERROR", 'SQL string could not be parsed: unrecognized token: "\'x" (at offset 7)'),
         ("select nope from t", "SQL_INPUT_ERROR", "SQL input error: no such column: nope (at offset 7)"),
         ("select * from nope", "SQLITE_ERROR", "SQLite error: no such table: nope"),
         ("select '\ud800'", "SQL_PARSE_ERROR", None),
