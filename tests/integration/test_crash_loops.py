@@ -75,8 +75,15 @@ def delete(directory, what):
             path.unlink()
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
-@pytest.mark.parametrize("what", ["everything", "our own", "log", "database"])
+QUICK_DELETIONS = {("killed", "everything"), ("stopped", "database")}
+DELETIONS = [
+    pytest.param(how, what, marks=() if (how, what) in QUICK_DELETIONS else pytest.mark.full)
+    for how in ("killed", "stopped")
+    for what in ("everything", "our own", "log", "database")
+]
+
+
+@pytest.mark.parametrize(("how", "what"), DELETIONS)
 def test_a_replica_whose_files_were_deleted_comes_back(shared, what, how):
     shared.begin(f"{what} of a replica is deleted, {how}")
     if how == "killed":

@@ -26,7 +26,9 @@ class Up:
         self.front = f"http://127.0.0.1:{self.port}"
         self.addresses = [f"http://127.0.0.1:{self.port + number}" for number in range(NODES + 1)]
         command = [sys.executable, "-m", "pando", "up", "--dir", str(directory), "--http", f"127.0.0.1:{self.port}"]
+        heeded = signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background ignores it
         self.process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+        signal.signal(signal.SIGINT, heeded)
         self.lines = []
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))

@@ -63,7 +63,7 @@ def stream(ltx, header, pages, post, encoding):
 
 @pytest.mark.slow
 @given(files())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_round_trip_of_all_combinations(made):
     fields, pages = made
     for writing, name in product(COMBINATIONS, ("STREAM", "BACKUP")):

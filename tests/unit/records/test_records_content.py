@@ -102,7 +102,7 @@ MADE = [
 
 PLAIN, HTML = "text/plain; charset=utf-8", "text/html; charset=utf-8"
 TEXTS = [
-    ("", PLAIN),
+    ("", "text/plain"),
     ("hello\n", PLAIN),
     ("grüße\n", PLAIN),
     ("BM is a car? MZ too.", PLAIN),
