@@ -44,6 +44,8 @@ _NAMED_COPY: Final = re.compile(r"/dev/[^/]+/(?:info$|export/|sync/)")
 RECORDS_PREFIX: Final = "/api/"
 BEGIN_WAIT_S: Final = 10.0
 """How long a request for records waits for a node that has just started."""
+SQL_BEGIN_WAIT_S: Final = 3.0
+"""How long SQL waits for a process that has just started, before it is told so."""
 PREFLIGHT_S: Final = 86400
 """How long a browser may remember that it may call."""
 EXPOSED_HEADERS: Final = b"pando-bookmark, retry-after"
@@ -107,7 +109,7 @@ class App:
             elif self.sql is not None:
                 await self.sql(scope, receive, send)
             else:
-                await send_response(error_response(self._why_not()), send)
+                await self._answer_early(scope, receive, send)
             return
         if path.startswith(RECORDS_PREFIX):
             await self._answer_records(scope, receive, send)
@@ -116,18 +118,30 @@ class App:
 
     async def _answer_records(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; who comes too early waits a while, since PocketBase can answer as soon as it listens."""
-        if self._records is None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._begun.wait(), self._begin_wait_s)
+        await self._until_begun(self._begin_wait_s)
         if self._records is not None:
             await self._records(scope, receive, send)
         else:
             await send_response(error_response(self._why_not()), send)
 
+    async def _answer_early(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer SQL that comes before this process can; another one of the node may have said already that it can."""
+        await self._until_begun(min(SQL_BEGIN_WAIT_S, self._begin_wait_s))
+        if self.sql is not None:
+            await self.sql(scope, receive, send)
+        else:
+            await send_response(error_response(self._why_not()), send)
+
+    async def _until_begun(self, limit_s: float) -> None:
+        if not self._begun.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._begun.wait(), limit_s)
+
     def _why_not(self) -> NotReady:
         return NotReady(f"the node cannot serve yet: {self._not_ready() or 'starting'}")
 
     async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._until_begun(min(SQL_BEGIN_WAIT_S, self._begin_wait_s))
         if self.websocket is not None:
             await self.websocket(scope, receive, send)
             return

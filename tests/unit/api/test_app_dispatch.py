@@ -120,7 +120,7 @@ def test_sql_waits_for_the_store():
 
 def test_a_node_that_is_nearly_ready_says_why_it_does_not_serve():
     tried = Tried()
-    tried.app = App({}, EventLog("web-0", write=tried.lines.append), lambda: "")
+    tried.app = App({}, EventLog("web-0", write=tried.lines.append), lambda: "", begin_wait_s=0.01)
     got = tried.get("/v2/pipeline", "POST")
     assert (got.status, got.json()["error"]) == (503, "the node cannot serve yet: starting")
 
@@ -155,5 +155,24 @@ def test_a_request_for_records_that_comes_too_early_waits_a_while():
         assert not waiting.done()
         app.records = lambda _scope, _receive, send: send_response(json_response({"begun": True}), send)
         assert (await waiting).json() == {"begun": True}
+
+    asyncio.run(scenario())
+
+
+def test_sql_that_comes_before_its_process_can_answer_waits_a_while():
+    """Another process of the node may have said that the node is ready."""
+
+    async def answer(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"sql"})
+
+    async def scenario():
+        app = App({}, EventLog("web-0", write=lambda line: None), lambda: "the store is starting")
+        waiting = asyncio.create_task(call(app, "POST", "/v2/pipeline"))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        app.sql = answer
+        app.records = answer
+        assert (await waiting).body == b"sql"
 
     asyncio.run(scenario())

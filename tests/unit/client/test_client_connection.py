@@ -197,6 +197,7 @@ class Peer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = Address("127.0.0.1", self._listener.getsockname()[1])
         self.received = []
+        self.ended = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._serve, args=(texts,), daemon=True)
         self._thread.start()
 
@@ -209,6 +210,7 @@ class Peer:
                     received += connection.recv(65536)
                 self.received.append(received)
                 connection.sendall(text)
+            self.ended.release()
 
     def close(self):
         self._thread.join(20)
@@ -375,6 +377,7 @@ def test_a_connection_that_was_closed_meanwhile_or_is_old_is_not_used():
     peer = Peer(answer, answer)
     for _ in range(2):
         assert transport.send(Send(peer.address, "/x", {}, b"body")) == Reply(200, "", b"ok")
+        assert peer.ended.acquire(timeout=20), "the peer closes the connection after its answer"
     clock.advance(IDLE_S + 1)
     peer.close()
     assert transport.send(Send(peer.address, "/x", {}, b"body")) == Broken("Connection refused", is_sent=False)
