@@ -118,7 +118,8 @@ class App:
 
     async def _answer_records(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; who comes too early waits a while, since PocketBase can answer as soon as it listens."""
-        await self._until_begun(self._begin_wait_s)
+        if self._records is None:
+            await self._until_begun(self._begin_wait_s)
         if self._records is not None:
             await self._records(scope, receive, send)
         else:
@@ -133,15 +134,15 @@ class App:
             await send_response(error_response(self._why_not()), send)
 
     async def _until_begun(self, limit_s: float) -> None:
-        if not self._begun.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._begun.wait(), limit_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._begun.wait(), limit_s)
 
     def _why_not(self) -> NotReady:
         return NotReady(f"the node cannot serve yet: {self._not_ready() or 'starting'}")
 
     async def _hold(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._until_begun(min(SQL_BEGIN_WAIT_S, self._begin_wait_s))
+        if self.websocket is None:
+            await self._until_begun(min(SQL_BEGIN_WAIT_S, self._begin_wait_s))
         if self.websocket is not None:
             await self.websocket(scope, receive, send)
             return
