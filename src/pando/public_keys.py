@@ -1,7 +1,7 @@
 """Ed25519 public keys in the forms that operators have them in: PEM, or the 32 bytes in URL-safe base64.
 
 Pure, and read by hand, since the frame around such a key never changes (RFC 8410): who has none never loads a library
-for them. Not here: checking signatures (`pando.node.jws`).
+for them. Not here: checking signatures (`pando.jws`).
 """
 
 from __future__ import annotations

@@ -15,9 +15,10 @@ import typer
 from pando.cli.access import find_target
 from pando.cli.client import CHUNK_BYTES, Client
 from pando.cli.databases_shared import database_path, inherited
+from pando.cli.new_file import new_file
 from pando.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption, TokenOption, UrlOption
 from pando.cli.output import Report, failures, format_bytes, progress, say, show
-from pando.errors import InvalidRequest, StorageError
+from pando.errors import InvalidRequest
 from pando.types import parse_database_name
 
 TIMEOUT_S = 3600.0
@@ -50,28 +51,10 @@ def dump_command(
                 client.download("/dump", query, sys.stdout.buffer, {"x-namespace": database})
                 sys.stdout.buffer.flush()
                 return
-            size = _dump_to(client, database, query, file)
+            with new_file(file) as made:
+                size = client.download("/dump", query, _Told(made), {"x-namespace": database})
     data = {"dumped": database, "file": str(file), "size_bytes": size}
     show(data, as_json=as_json, human=lambda out: out.print(f"dumped {database} to {file}, {format_bytes(size)}"))
-
-
-def _dump_to(client: Client, database: str, query: dict[str, str], file: Path) -> int:
-    """Write a new file and give its size; a part of it is never left behind."""
-    try:
-        made = file.open("xb")
-    except FileExistsError as error:
-        raise InvalidRequest(f"{file} exists: give another name or remove it") from error
-    except OSError as error:
-        raise InvalidRequest(f"{file} cannot be written: {error.strerror or error}") from error
-    try:
-        with made:
-            return client.download("/dump", query, _Told(made), {"x-namespace": database})
-    except OSError as error:
-        file.unlink(missing_ok=True)
-        raise StorageError(f"{file} cannot be written: {error.strerror or error}") from error
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise
 
 
 _TELL_BYTES = 64 * 1024 * 1024

@@ -9,9 +9,9 @@ import typer
 
 from pando.cli.access import find_target
 from pando.cli.client import Client
+from pando.cli.new_file import new_file
 from pando.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption, TokenOption, UrlOption
 from pando.cli.output import failures, format_bytes, show
-from pando.errors import InvalidRequest, StorageError
 from pando.types import parse_database_name
 
 
@@ -35,19 +35,6 @@ def export_database(
 
 
 def export_to(client: Client, database: str, file: Path) -> int:
-    """Download a database into a new file and give its size; a part of it is never left behind."""
-    try:
-        made = file.open("xb")
-    except FileExistsError as error:
-        raise InvalidRequest(f"{file} exists: give another name or remove it") from error
-    except OSError as error:
-        raise InvalidRequest(f"{file} cannot be written: {error.strerror or error}") from error
-    try:
-        with made:
-            return client.download("/cluster/export", {"database": database}, made)
-    except OSError as error:
-        file.unlink(missing_ok=True)
-        raise StorageError(f"{file} cannot be written: {error.strerror or error}") from error
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise
+    """Download a database into a new file and give its size."""
+    with new_file(file) as made:
+        return client.download("/cluster/export", {"database": database}, made)

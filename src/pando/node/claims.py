@@ -10,7 +10,7 @@
 
 `roa` and `rwa` allow sqld to attach, which nobody can do here, so they count as `ro` and `rw`; `ddl` counts as `rw`. Of
 tags only the one counts that the node is set to have: it stands for all databases. Pure. Not here: signatures
-(`pando.node.jws`), which tokens are taken (`pando.node.tokens`).
+(`pando.jws`), which tokens are taken (`pando.node.tokens`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Our own tokens are signed (HS256) with a key derived from the cluster's secret, 
 them are administrators'. Tokens signed with an Ed25519 key are taken where public keys are set, for the node or for one
 database alone. What was checked is remembered until it expires, in a bounded cache, so that the usual request pays a
 dictionary lookup; what is revoked, and keys of databases, come from outside. Not here: what claims mean
-(`pando.node.claims`), signatures (`pando.node.jws`), where revocations are kept (`pando.sql.system`).
+(`pando.node.claims`), signatures (`pando.jws`), where revocations are kept (`pando.sql.system`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import msgspec
 
 from pando.clock import Clock, SystemClock, random_bytes
 from pando.errors import InvalidRequest, Unauthorized
+from pando.jws import EDDSA, HS256, Jws, NoToken, holds_ed25519, holds_hs256, sign, take_apart
 from pando.node.claims import (
     JWT_INVALID,
     NEVER_MS,
@@ -31,7 +32,6 @@ from pando.node.claims import (
     check_times,
     read_claims,
 )
-from pando.node.jws import EDDSA, HS256, Jws, NoToken, holds_ed25519, holds_hs256, sign, take_apart
 from pando.node.secret import SQL_TOKEN_LABEL, derive_key
 from pando.public_keys import parse_public_keys
 from pando.types import parse_database_name

@@ -11,9 +11,6 @@ follows from an entry (`pando.sql.own_writes`).
 
 from __future__ import annotations
 
-import fcntl
-import mmap
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -21,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from pando.clock import random_bytes
-from pando.errors import StorageError
+from pando.shared_memory import SharedMemory
 
 ENTRIES: Final = 4096
 _WORDS: Final = 8
@@ -29,7 +26,6 @@ _MAGIC: Final = 0x31474E52_4F444E50
 _NEWEST: Final = 1
 _SALT: Final = slice(16, 32)
 SIZE_BYTES: Final = (ENTRIES + 1) * _WORDS * 8
-_LOCK_TRIES: Final = 50
 _MASK: Final = (1 << 64) - 1
 
 
@@ -46,35 +42,19 @@ class Entry:
 class WriteRing:
     """The ring of one node, in a file with others; or, without one, of this process alone."""
 
-    def __init__(self, memory: bytearray | mmap.mmap | None = None, descriptor: int = -1) -> None:
+    def __init__(self, memory: SharedMemory | None = None) -> None:
         """By default the ring is of this process alone."""
-        self._memory: bytearray | mmap.mmap = bytearray(SIZE_BYTES) if memory is None else memory
-        self._descriptor = descriptor
-        self._words = memoryview(self._memory).cast("Q")
+        self._memory = memory or SharedMemory(SIZE_BYTES)
+        self._words = memoryview(self._memory.bytes).cast("Q")
         if self._words[0] != _MAGIC:
-            self._memory[_SALT] = random_bytes(16)
+            self._memory.bytes[_SALT] = random_bytes(16)
             self._words[0] = _MAGIC
-        self._salt = bytes(self._memory[_SALT])
+        self._salt = bytes(self._memory.bytes[_SALT])
 
     @classmethod
     def shared(cls, path: Path) -> WriteRing:
         """Map the ring of a node, which is made if it is not there. Raises StorageError."""
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageError(f"cannot open the ring of writes {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # somebody else may be making it; that takes no time
-            try:
-                if os.fstat(descriptor).st_size != SIZE_BYTES:
-                    os.ftruncate(descriptor, 0)
-                    os.ftruncate(descriptor, SIZE_BYTES)
-                return cls(mmap.mmap(descriptor, SIZE_BYTES), descriptor)
-            finally:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-        except OSError as error:
-            os.close(descriptor)
-            raise StorageError(f"cannot map the ring of writes {path}: {error.strerror}") from error
+        return cls(SharedMemory.of_file(path, SIZE_BYTES, "the ring of writes"))
 
     @property
     def newest(self) -> int:
@@ -92,7 +72,7 @@ class WriteRing:
 
     def tell(self, entry: Entry) -> None:
         """Add an entry. While others hold the lock all the time none is added: at worst a process reads older data."""
-        if self._descriptor >= 0 and not self._try_lock():
+        if not self._memory.try_lock():
             return
         try:
             words = self._words
@@ -105,8 +85,7 @@ class WriteRing:
             words[at] = number
             words[_NEWEST] = number
         finally:
-            if self._descriptor >= 0:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self._memory.unlock()
 
     def after(self, number: int) -> Iterator[Entry]:
         """Give the entries after this one that are still there, in order."""
@@ -121,21 +100,7 @@ class WriteRing:
             if words[at] == found:
                 yield entry
 
-    def _try_lock(self) -> bool:
-        for _ in range(_LOCK_TRIES):
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.sched_yield()
-            else:
-                return True
-        return False
-
     def close(self) -> None:
         """Let go of the file."""
         self._words.release()
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        if isinstance(self._memory, mmap.mmap):
-            self._memory.close()
+        self._memory.close()

@@ -12,8 +12,6 @@ Not here: looking records up (`pando.records.auth.identity`), tokens for SQL (`p
 
 from __future__ import annotations
 
-import hmac
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -22,6 +20,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from pando.errors import invariant
+from pando.jws import Jws, NoToken, holds_hs256, sign, take_apart
 from pando.records.model import AuthOptions, TokenOptions
 
 TOKEN_CHARS_MAX: Final = 4096
@@ -52,31 +51,10 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     type: TokenKind
 
 
-class _Header(msgspec.Struct, frozen=True):
-    alg: str
-    crit: msgspec.Raw | UnsetType = UNSET
-
-
 _decode_claims: Final = msgspec.json.Decoder(Claims).decode
-_decode_header: Final = msgspec.json.Decoder(_Header).decode
 _encode: Final = msgspec.json.Encoder().encode
-_UNREADABLE: Final = (ValueError, msgspec.MsgspecError, RecursionError)
-"""Bad base64 is a ValueError; JSON that nests deeply makes msgspec raise RecursionError."""
-
-
-def _to_base64(data: bytes) -> bytes:
-    return urlsafe_b64encode(data).rstrip(b"=")
-
-
-def _from_base64(text: str) -> bytes:
-    """Read base64 for URLs without padding; raises ValueError."""
-    if not text.isascii():
-        raise ValueError("not base64")
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-_HEADER: Final = _to_base64(b'{"alg":"HS256","typ":"JWT"}')
-_HEADER_TEXT: Final = _HEADER.decode()
+_UNREADABLE: Final = (NoToken, UnicodeError, msgspec.MsgspecError, RecursionError)
+"""JSON that nests deeply makes msgspec raise RecursionError."""
 
 
 # -- making -----------------------------------------------------------------------------------------------------------
@@ -100,12 +78,11 @@ def options_of(kind: TokenKind, auth: AuthOptions) -> TokenOptions:
 def make_token(claims: Claims, token_key: str, secret: str) -> str:
     """Sign claims. Without a record's key or a secret anybody could sign: an invariant."""
     invariant(bool(token_key) and bool(secret), "a token is signed with a record's key and a secret", kind=claims.type)
-    signed = _HEADER + b"." + _to_base64(_encode(claims))
-    return (signed + b"." + _signature(signed, token_key, secret)).decode()
+    return sign(_encode(claims), _key(token_key, secret))
 
 
-def _signature(signed: bytes, token_key: str, secret: str) -> bytes:
-    return _to_base64(hmac.digest((token_key + secret).encode("utf-8", "surrogatepass"), signed, "sha256"))
+def _key(token_key: str, secret: str) -> bytes:
+    return (token_key + secret).encode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,35 +144,26 @@ def read_claims(token: str) -> Claims | None:
     """Read what a token says of itself, unverified: good for looking up its key and for nothing else."""
     if len(token) > TOKEN_CHARS_MAX:
         return None
-    parts = token.split(".", 3)
-    if len(parts) != 3:
-        return None
+    read = _read(token)
+    return None if read is None else read[1]
+
+
+def _read(token: str) -> tuple[Jws, Claims] | None:
     try:
-        return _decode_claims(_from_base64(parts[1]))
+        parts = take_apart(token.encode("ascii"))
+        return parts, _decode_claims(parts.payload)
     except _UNREADABLE:
         return None
 
 
 def verify_token(token: str, token_key: str, secret: str, now: float) -> Claims | None:
     """Give the claims of a token that this key signed and that is not over at `now`, else None."""
-    claims = read_claims(token)
-    if claims is None or now >= claims.exp or not token_key or not secret or not token.isascii():
+    if len(token) > TOKEN_CHARS_MAX or not token_key or not secret:
         return None
-    signed, _, signature = token.encode().rpartition(b".")
-    if not _is_hs256(token) or not hmac.compare_digest(signature, _signature(signed, token_key, secret)):
+    read = _read(token)
+    if read is None or now >= read[1].exp or not holds_hs256(read[0], _key(token_key, secret)):
         return None
-    return claims
-
-
-def _is_hs256(token: str) -> bool:
-    header = token.partition(".")[0]
-    if header == _HEADER_TEXT:
-        return True
-    try:
-        found = _decode_header(_from_base64(header))
-    except _UNREADABLE:
-        return False
-    return found.alg == "HS256" and found.crit is UNSET
+    return read[1]
 
 
 class VerifiedTokens:

@@ -10,9 +10,6 @@ made anew if it is not there, or not of this size. Not here: what is counted (`r
 
 from __future__ import annotations
 
-import fcntl
-import mmap
-import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from pando.clock import random_bytes
-from pando.errors import StorageError
+from pando.shared_memory import SharedMemory
 
 ROWS: Final = 8192
 SLOTS_PER_ROW: Final = 8
@@ -30,17 +27,16 @@ _SLOT: Final = struct.Struct("<QqII")
 _ROW_BYTES: Final = SLOTS_PER_ROW * _SLOT.size
 SIZE_BYTES: Final = _SALT_BYTES + ROWS * _ROW_BYTES
 """About 1.6 MB, of which only what is used is ever in memory."""
-_LOCK_TRIES: Final = 50
 _COUNT_MAX: Final = 0xFFFF_FFFF
 
 
 class CountTable:
     """Counts in this process alone, or in a file with others."""
 
-    def __init__(self, memory: bytearray | mmap.mmap | None = None, descriptor: int = -1) -> None:
+    def __init__(self, memory: SharedMemory | None = None) -> None:
         """By default the table is of this process alone."""
-        self._memory: bytearray | mmap.mmap = bytearray(SIZE_BYTES) if memory is None else memory
-        self._descriptor = descriptor
+        self._shared = memory or SharedMemory(SIZE_BYTES)
+        self._memory = self._shared.bytes
         if not any(self._memory[:_SALT_BYTES]):
             self._memory[:_SALT_BYTES] = random_bytes(_SALT_BYTES)
         self._salt = bytes(self._memory[:_SALT_BYTES])
@@ -48,22 +44,7 @@ class CountTable:
     @classmethod
     def shared(cls, path: Path) -> CountTable:
         """Map the table of a node, which is made if it is not there. Raises StorageError."""
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageError(f"cannot open the counters {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # somebody else may be making it; that takes no time
-            try:
-                if os.fstat(descriptor).st_size != SIZE_BYTES:
-                    os.ftruncate(descriptor, 0)
-                    os.ftruncate(descriptor, SIZE_BYTES)
-                return cls(mmap.mmap(descriptor, SIZE_BYTES), descriptor)
-            finally:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-        except OSError as error:
-            os.close(descriptor)
-            raise StorageError(f"cannot map the counters {path}: {error.strerror}") from error
+        return cls(SharedMemory.of_file(path, SIZE_BYTES, "the counters"))
 
     def take(self, what: bytes, most: int, span_s: int, now_ms: int) -> bool:
         """Count one more; False, and nothing is counted, if `most` were counted in the window that lasts."""
@@ -94,27 +75,13 @@ class CountTable:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep the other processes out; who cannot soon goes on without: at worst one try is not counted."""
-        is_locked = self._descriptor >= 0 and self._try_lock()
+        is_locked = self._shared.try_lock()
         try:
             yield
         finally:
             if is_locked:
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    def _try_lock(self) -> bool:
-        for _ in range(_LOCK_TRIES):
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.sched_yield()
-            else:
-                return True
-        return False
+                self._shared.unlock()
 
     def close(self) -> None:
         """Let go of the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        if isinstance(self._memory, mmap.mmap):
-            self._memory.close()
+        self._shared.close()

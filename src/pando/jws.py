@@ -1,7 +1,8 @@
 """JSON Web Tokens in their compact form: taken apart, signed (HS256), checked (HS256, Ed25519). RFC 7515 and 8037.
 
 Which check is made is the caller's choice by the key that it brings, never the token's alone. The library for Ed25519
-is loaded when the first such token comes. Not here: what claims mean (`pando.node.claims`).
+is loaded when the first such token comes. Not here: what claims mean
+(`pando.node.claims`, `pando.records.auth.tokens`).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def take_apart(token: bytes) -> Jws:
     try:
         says = _decode_header(_decode(header))
         parts = Jws(says.alg, _decode(payload), signed, _decode(signature))
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:  # the last: deep JSON
         raise NoToken from error
     if says.crit is not UNSET:
         raise NoToken  # an extension that must be understood, and is not
