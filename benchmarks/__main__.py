@@ -1,6 +1,6 @@
 """All benchmarks: `make bench`. Writes benchmarks/results.json, and the figures into docs/performance.md.
 
-python -m benchmarks [--quick] [write_path visibility snapshots sql_http sql_websocket records realtime]
+python -m benchmarks [--quick] [write_path visibility snapshots sql_http sql_websocket records realtime realtime_users]
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import realtime, records, snapshots, sql_http, sql_websocket, visibility, write_path
+from benchmarks import realtime, realtime_users, records, snapshots, sql_http, sql_websocket, visibility, write_path
 from benchmarks.common import bench
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
@@ -22,6 +22,9 @@ PARTS: dict[str, Any] = {
     "sql_websocket": lambda table, quick: sql_websocket.run(table, 1 if quick else 3),
     "records": lambda table, quick: records.run(table, 1 if quick else 4),
     "realtime": lambda table, quick: realtime.run(table, realtime.QUICK if quick else realtime.FULL),
+    "realtime_users": lambda table, quick: realtime_users.run(
+        table, realtime_users.QUICK if quick else realtime_users.FULL
+    ),
 }
 
 

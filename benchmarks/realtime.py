@@ -103,16 +103,25 @@ class Writer:
         self._url = f"{url}/api/collections"
         self._token = token
         self._number = 0
+        self.collection = COLLECTION
         self.asked: dict[int, float] = {}
         self.answered: dict[int, float] = {}
 
-    async def do(self, method: str, path: str, body: dict[str, Any]) -> None:
-        """Ask for what must be done."""
+    @classmethod
+    async def signed_in(cls, session: aiohttp.ClientSession, url: str) -> Writer:
+        """Make one with the rights of a superuser."""
+        body = {"identity": ROOT[0], "password": ROOT[1]}
+        async with session.post(f"{url}/api/collections/_superusers/auth-with-password", json=body) as answer:
+            return cls(session, url, (await answer.json())["token"])
+
+    async def do(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask for what must be done; gives the answer."""
         headers = {"Authorization": self._token}
         async with self._session.request(method, self._url + path, json=body, headers=headers) as answer:
             text = await answer.read()
             if answer.status != 200:
                 raise SystemExit(f"{method} {path}: {answer.status} {text!r}")
+            return dict(json.loads(text))
 
     async def make(self, records: int) -> None:
         """Make the collection and its records."""
@@ -129,7 +138,7 @@ class Writer:
         self._number += 1
         number = self._number
         self.asked[number] = time.monotonic()
-        await self.do("PATCH", f"/{COLLECTION}/records/{key_of(record)}", {"n": number})
+        await self.do("PATCH", f"/{self.collection}/records/{key_of(record)}", {"n": number})
         self.answered[number] = time.monotonic()
 
     async def in_parallel(self, count: int, work: Callable[[int], Awaitable[None]]) -> None:
@@ -153,11 +162,7 @@ async def measure(peer: Peer, size: Size) -> dict[str, Any]:
     audience = Audience()
     try:
         async with aiohttp.ClientSession() as session:
-            url = f"{peer.url}/api/collections/_superusers/auth-with-password"
-            body = {"identity": ROOT[0], "password": ROOT[1]}
-            async with session.post(url, json=body) as answer:
-                token = (await answer.json())["token"]
-            writer = Writer(session, peer.url, token)
+            writer = await Writer.signed_in(session, peer.url)
             await writer.make(size.subscribers)
             return await _measure(peer, size, audience, writer)
     finally:
@@ -176,12 +181,12 @@ async def _measure(peer: Peer, size: Size, audience: Audience, writer: Writer) -
 
     latencies: list[dict[str, Any]] = []
     for _ in range(size.calm_writes):
-        latencies.append(await _run(audience, writer, size.subscribers, writer.write(0)))
+        latencies.append(await run_and_hear(audience, writer, size.subscribers, writer.write(0)))
     found["one write to all"] = {
         name: round(sorted(each[name] for each in latencies)[len(latencies) // 2], 2)
         for name in ("after_answer_p50_ms", "after_answer_p99_ms", "after_request_p50_ms", "after_request_p99_ms")
     }
-    found["writes to all, 16 clients"] = await _run(
+    found["writes to all, 16 clients"] = await run_and_hear(
         audience,
         writer,
         size.subscribers * size.hasty_writes,
@@ -193,8 +198,8 @@ async def _measure(peer: Peer, size: Size, audience: Audience, writer: Writer) -
     topics = [f"{COLLECTION}/{key_of(number)}" for number in range(size.subscribers)]
     await audience.ask("subscribe", url=peer.url, topics=topics, tokens=[])
     own = [number % size.subscribers for number in range(size.own_writes)]
-    found["one write to one"] = await _run(audience, writer, 200, _at_rate(writer, own[:200], 100))
-    found["writes to one each, 16 clients"] = await _run(
+    found["one write to one"] = await run_and_hear(audience, writer, 200, _at_rate(writer, own[:200], 100))
+    found["writes to one each, 16 clients"] = await run_and_hear(
         audience, writer, len(own), writer.in_parallel(len(own), lambda number: writer.write(own[number]))
     )
     return found
@@ -207,7 +212,7 @@ async def _at_rate(writer: Writer, records: list[int], per_s: float) -> None:
         await writer.write(record)
 
 
-async def _run(audience: Audience, writer: Writer, events: int, work: Awaitable[None]) -> dict[str, Any]:
+async def run_and_hear(audience: Audience, writer: Writer, events: int, work: Awaitable[None]) -> dict[str, Any]:
     """Write, and wait until all events have come."""
     writer.asked, writer.answered = {}, {}
     await audience.ask("expect", events=events)

@@ -135,6 +135,10 @@ class GroupControl:
             self.has_written_outside = True
             raise SoloNeeded from error
 
+    def allows_parts(self, info: StatementInfo) -> bool:
+        """Tell whether what a failing statement keeps may stay: the change feed must know it."""
+        return self._feed is None or self._feed.allows_parts(info)
+
     def leaves_violations(self) -> bool:
         """Tell whether a deferred foreign key is violated: the group could not be committed."""
         return self._connection.status(apsw.SQLITE_DBSTATUS_DEFERRED_FKS)[0] > 0
@@ -210,6 +214,10 @@ class SoloControl(PlainControl):
         if self._wraps:
             self._own_connection.execute("COMMIT")
             self._wraps = False
+
+    def allows_parts(self, info: StatementInfo) -> bool:
+        """Tell whether what a failing statement keeps may stay: the change feed must know it."""
+        return self._change_feed is None or self._change_feed.allows_parts(info)
 
     def finish(self) -> None:
         """Roll back the wrapping transaction of a statement that failed."""

@@ -14,6 +14,9 @@ after the statement, at the same savepoint level, so that a rollback takes them 
 for those that the setting names, and for those with records (the table `_collections`).
 Not here: who reads the feed, and how long it is kept.
 
+A statement that fails leaves nothing in a database with a feed, not even with OR FAIL or RAISE(FAIL), which keep a part
+elsewhere: what is kept must be told.
+
 Of a table with virtual generated columns, and of rows with text that is not UTF-8, the hook cannot tell the values:
 their rows of the feed have no `old` and no `new` (and no key in a WITHOUT ROWID table). `changes()` and
 `total_changes()` in SQL count the feed's rows too; `last_insert_rowid()` does not see them.
@@ -31,7 +34,7 @@ from pando import limits
 from pando.clock import Clock
 from pando.errors import SqlError
 from pando.store.requests import Value
-from pando.store.statements import StatementInfo
+from pando.store.statements import StatementInfo, says_fail
 
 FEED_TABLE = "_changes"
 RECORDS_TABLE = "_collections"
@@ -52,6 +55,7 @@ _LEAVE_GAP = (
     f"UPDATE {FEED_TABLE} SET sequence = sequence + 2 WHERE sequence = (SELECT max(sequence) FROM {FEED_TABLE})"
 )
 _HAS_RECORDS = f"SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '{RECORDS_TABLE}'"
+_SAYS_FAIL = "SELECT sql FROM sqlite_schema WHERE sql LIKE '%fail%'"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -85,6 +89,7 @@ class ChangeFeed:
         self._size = 0
         self._is_writing = False
         self._has_new_schema = False
+        self._schema_says_fail: bool | None = None
         self.overflowed = False
         connection.execute(_CREATE)
         connection.preupdate_hook(self._note, id=self)
@@ -105,11 +110,22 @@ class ChangeFeed:
     def forget(self) -> None:
         """Something was rolled back; it may have been a change of the schema."""
         if self._has_new_schema:
-            self._tables.clear()
+            self.forget_all()
 
     def forget_all(self) -> None:
         """Another program may have changed the schema."""
         self._tables.clear()
+        self._schema_says_fail = None
+
+    def allows_parts(self, info: StatementInfo) -> bool:
+        """Tell whether a statement may run as it is; if not, what it leaves when it fails must be undone.
+
+        SQLite's conflict clause FAIL keeps the rows before the conflict, but does not tell whether there were any.
+        """
+        if self._schema_says_fail is None:
+            texts = self._connection.execute(_SAYS_FAIL)
+            self._schema_says_fail = any(says_fail(str(text)) for (text,) in texts)
+        return not (info.says_fail or self._schema_says_fail)
 
     def before_statement(self) -> None:
         """Drop what a failed statement left behind."""
@@ -122,7 +138,7 @@ class ChangeFeed:
         if self.overflowed:  # the interruption came too late to stop it
             raise too_much()
         if info.changes_schema:
-            self._tables.clear()
+            self.forget_all()
             self._has_new_schema = True
         if not self._events and not info.changes_schema:
             return

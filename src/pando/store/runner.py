@@ -50,7 +50,7 @@ from pando.store.requests import (
 from pando.store.requests import Sequence as SequenceRequest
 from pando.store.statements import CONTROL_KINDS, StatementInfo, StatementKind, Statements, Verb, sqlite_failure
 
-RETURNING_SAVEPOINT: Final = '"pando returning"'
+WHOLE_SAVEPOINT: Final = '"pando whole"'
 
 
 class Limit(enum.Enum):
@@ -124,6 +124,10 @@ class TransactionControl(Protocol):
         """Called after each of these that succeeded, unless it only read."""
         ...
 
+    def allows_parts(self, info: StatementInfo) -> bool:
+        """Tell whether what a failing statement keeps (OR FAIL) may stay, as in SQLite; asked for writes only."""
+        ...
+
 
 class PlainControl:
     """Transactions as SQLite has them."""
@@ -167,6 +171,10 @@ class PlainControl:
         """Let the change feed, if there is one, write down what the statement changed."""
         if self._feed is not None:
             self._feed(info)
+
+    def allows_parts(self, info: StatementInfo) -> bool:
+        """Let SQLite decide."""
+        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +300,7 @@ class Runner:
             duration_ms = (self._monotonic() - started) * 1000.0
             return StatementResult(info.columns, rows, 0, None, count, 0, duration_ms)
         except (SqlError, apsw.Error, ResponseTooLarge) as error:
-            return self._failure(error, control, was_open)
+            return self._failure(error, control, was_open, statement.sql)
 
     def _change(
         self, info: StatementInfo, args: Args, want_rows: bool, control: TransactionControl, started: float
@@ -309,8 +317,9 @@ class Runner:
             self._remember(info.scoped_pragma)
         rows: list[tuple[Value, ...]] = []
         count = 0
-        if info.columns:
-            rows, count = self._returning(info, args, want_rows)
+        allows_parts = info.verb is Verb.OTHER or control.allows_parts(info)
+        if info.columns or not allows_parts:
+            rows, count = self._whole(info, args, want_rows, allows_parts)
         else:
             self._start(info, args)
         changed, rowid = 0, None
@@ -384,36 +393,62 @@ class Runner:
             )
         self._bytes_left -= size
 
-    def _returning(self, info: StatementInfo, args: Args, want_rows: bool) -> tuple[list[tuple[Value, ...]], int]:
-        """Run a statement that changes and gives rows, so that neither happens without the other."""
-        execute = self._connection.execute
-        execute(f"SAVEPOINT {RETURNING_SAVEPOINT}")
+    def _whole(
+        self, info: StatementInfo, args: Args, want_rows: bool, allows_parts: bool
+    ) -> tuple[list[tuple[Value, ...]], int]:
+        """Run a statement that changes and gives rows, so that neither happens without the other.
+
+        A conflict happens before the first row: SQLite has undone then what it must, and what it kept may be allowed.
+        """
+        self._connection.execute(f"SAVEPOINT {WHOLE_SAVEPOINT}")
         try:
             result = self._rows(info, args, want_rows)
-            execute(f"RELEASE {RETURNING_SAVEPOINT}")
-        except (SqlError, apsw.Error, ResponseTooLarge):
-            if self._connection.in_transaction:
-                execute(f"ROLLBACK TO {RETURNING_SAVEPOINT}")
-                execute(f"RELEASE {RETURNING_SAVEPOINT}")
+        except (SqlError, apsw.Error, ResponseTooLarge) as error:
+            self._end_whole(keep=allows_parts and isinstance(error, apsw.ConstraintError))
             raise
+        self._end_whole(keep=True)
         return result
+
+    def _end_whole(self, keep: bool) -> None:
+        """Keep or undo; what cannot be kept, for a foreign key, is undone and raises apsw.ConstraintError."""
+        execute = self._connection.execute
+        if not self._connection.in_transaction:
+            return
+        if keep:
+            try:
+                execute(f"RELEASE {WHOLE_SAVEPOINT}")
+            except apsw.Error:
+                self._end_whole(keep=False)
+                raise
+            return
+        execute(f"ROLLBACK TO {WHOLE_SAVEPOINT}")
+        execute(f"RELEASE {WHOLE_SAVEPOINT}")
 
     # -- failures and settings --
 
     def _failure(
-        self, error: SqlError | apsw.Error | ResponseTooLarge, control: TransactionControl, was_open: bool
+        self,
+        error: SqlError | apsw.Error | ResponseTooLarge,
+        control: TransactionControl,
+        was_open: bool,
+        sql: str,
     ) -> Failure:
         """Translate; raises Interrupted, or TransactionLost if the open transaction is gone."""
         if isinstance(error, apsw.InterruptError):
             raise Interrupted(self._hit or Limit.CANCELLED, self._statement_time_s) from error
-        failure = failure_of(self._translated(error) if isinstance(error, apsw.Error) else error)
+        failure = failure_of(self._translated(error, sql) if isinstance(error, apsw.Error) else error)
         if was_open and not self._connection.in_transaction:
             self._statements.expire()
             if not getattr(control, "goes_on_after_loss", False):
                 raise TransactionLost(failure) from error
         return failure
 
-    def _translated(self, error: apsw.Error) -> SqlError:
+    def _translated(self, error: apsw.Error, sql: str) -> SqlError:
+        if isinstance(error, apsw.SQLError) and getattr(error, "error_offset", -1) < 0 and self._statements.refresh():
+            try:  # what was prepared before the schema changed fails without the place; prepared anew it has one
+                self._statements.get(sql)
+            except SqlError as anew:
+                return anew
         size, is_full = self.size_bytes_max, isinstance(error, apsw.FullError)
         if size is None or not is_full or self._connection.system_errno == errno.ENOSPC:
             return sqlite_failure(error)
@@ -488,7 +523,7 @@ class Runner:
                 self._statements.refresh()  # nothing runs that would make SQLite look whether the schema is another
             info = self._statements.get(request.sql)
         except (SqlError, apsw.Error) as error:
-            return self._failure(error, control, was_open)
+            return self._failure(error, control, was_open, request.sql)
         return Described(info.parameters, info.columns, info.is_explain, info.is_readonly)
 
 

@@ -102,6 +102,8 @@ class StatementInfo:
     """Tables and views that it reads, for kind READ; None: that cannot be said."""
     scoped_pragma: str = ""
     """Name of the connection setting that it changes, to be put back after the Run."""
+    says_fail: bool = False
+    """Its text has the word FAIL: as a conflict clause that keeps what was done before the conflict."""
     answer: tuple[tuple[Value, ...], ...] = ()
     """Rows of a NOTHING statement."""
 
@@ -445,6 +447,7 @@ def _check_allowed(action: _Action) -> None:
         raise _refused("temporary tables, views and triggers", "connections are shared, nobody keeps them for you")
 
 
+_FAIL: Final = re.compile(r"\bfail\b", re.IGNORECASE)
 _SAVEPOINT_KINDS = {
     "BEGIN": StatementKind.SAVEPOINT,
     "RELEASE": StatementKind.RELEASE,
@@ -501,7 +504,13 @@ def _info(
         columns=prepared.columns,
         tables=tables,
         reads=reads,
+        says_fail=says_fail(prepared.text),
     )
+
+
+def says_fail(sql: str) -> bool:
+    """Tell whether a text may have OR FAIL, ON CONFLICT FAIL or RAISE(FAIL, ...): it has the word."""
+    return _FAIL.search(sql) is not None
 
 
 def _parameters(prepared: _Prepared) -> tuple[str | None, ...]:

@@ -157,6 +157,45 @@ def test_what_is_rolled_back_leaves_no_rows(node):
     run(scenario())
 
 
+PARTS = {
+    "clause": ("", "INSERT OR FAIL INTO t VALUES ('a'), ('there')"),
+    "returning": ("", "INSERT OR FAIL INTO t VALUES ('a'), ('there') RETURNING v"),
+    "update": ("INSERT INTO t VALUES ('1'), ('2')", "UPDATE OR FAIL t SET v = iif(v = 'there', v, 'same')"),
+    "table": ("DROP TABLE t; CREATE TABLE t (v UNIQUE ON CONFLICT FAIL)", "INSERT INTO t VALUES ('a'), ('a')"),
+    "trigger": (
+        "CREATE TRIGGER no AFTER INSERT ON t WHEN new.v = 'b' BEGIN SELECT raise(fail, 'b'); END",
+        "INSERT INTO t VALUES ('a'), ('b'), ('c')",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ["in a group", "alone", "in a transaction"])
+@pytest.mark.parametrize("case", PARTS)
+@pytest.mark.parametrize("has_feed", [True, False])
+def test_what_a_failing_statement_keeps_is_told_or_undone(node, case, way, has_feed):
+    """SQLite's FAIL keeps a part. Without a feed so do we; with one nothing is kept, since nobody would hear of it."""
+    before, fails = PARTS[case]
+    extra = {
+        "in a group": [],
+        "alone": [sql("PRAGMA foreign_keys = 0")],
+        "in a transaction": [sql("BEGIN"), sql("SAVEPOINT s")],
+    }
+
+    async def scenario():
+        async with opened_primary(node, feed=has_feed) as db:
+            await db.ask(script("CREATE TABLE t (v UNIQUE); INSERT INTO t VALUES ('there');" + before))
+            rows = await db.rows("SELECT * FROM t ORDER BY v")
+            told = await feed(db) if has_feed else []
+            after = [sql("COMMIT")] if way == "in a transaction" else []
+            answer = await db.send(*extra[way], sql(fails), *after)
+            assert "constraint" in answer.results[len(extra[way])].code.lower()
+            kept = await db.rows("SELECT * FROM t ORDER BY v")
+            assert (kept == rows) == has_feed
+            assert not has_feed or await feed(db) == told
+
+    run(scenario())
+
+
 def test_a_statement_alone_and_its_rows_are_one_commit(node):
     async def scenario():
         async with opened_primary(node, feed=True) as db:

@@ -105,3 +105,22 @@ def test_reader_beside_a_writer(steps: list[str]) -> None:
                 continue
         reader.close()
         writer.close()
+
+
+def test_a_statement_that_the_schema_left_behind_fails_as_one_that_is_new(tmp_path: Path) -> None:
+    writer = apsw.Connection(str(tmp_path / "a.db"))
+    writer.pragma("journal_mode", "wal")
+    writer.execute("create table t(a)")
+    reader = apsw.Connection(str(tmp_path / "a.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    statements = Statements(reader, options=StatementOptions(schema_changes_elsewhere=True))
+    runner, control = Runner(reader, statements, SystemClock()), PlainControl(reader)
+    old, new = (Execute(Statement(sql)) for sql in ("select a from t", "select a  from t"))
+    assert isinstance(runner.run((old,), control)[0], StatementResult)
+    writer.execute("alter table t rename column a to b")
+    failures = [runner.run((request,), control)[0] for request in (old, new)]
+    assert {getattr(failure, "code", None) for failure in failures} == {"SQL_INPUT_ERROR"}
+    assert {getattr(failure, "message", None) for failure in failures} == {
+        "SQL input error: no such column: a (at offset 7)"
+    }
+    reader.close()
+    writer.close()
