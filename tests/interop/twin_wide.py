@@ -139,6 +139,7 @@ class WideGenerator(Generator):
         query += self.random.choice(["", "", " WHERE t.id != 'x'", f" LEFT JOIN {source.name} o ON o.id = t.id"])
         if any("(*)" in each or each.startswith(("max", "sum", "avg", "min", "total")) for each in columns):
             query += " GROUP BY t.id"
+        source.indexed += query  # a field that a view names keeps its name, see `twin_more`
         body = {"name": name, "id": made.id, "type": "view", "viewQuery": query, "viewRule": "", **made.rules}
         self.collections[name] = made
         yield post(COLLECTIONS, body)
