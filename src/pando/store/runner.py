@@ -24,6 +24,7 @@ import msgspec
 from pando import limits
 from pando.clock import Clock
 from pando.errors import PandoError, ResponseTooLarge, SqlError, invariant
+from pando.store.arguments import Args, bad_args, bind
 from pando.store.requests import (
     And,
     Autocommit,
@@ -195,7 +196,6 @@ _ROWS_STEP_MAX = 4096
 _CELL_BYTES = 24
 """JSON around a value: `{"type":"integer","value":""},` is a little longer."""
 
-Args = tuple[Value, ...]
 
 _measure = msgspec.msgpack.Encoder(decimal_format="number").encode
 
@@ -284,10 +284,8 @@ class Runner:
             started = self._monotonic()
             self._statement_deadline = started + self._statement_time_s
             info = self._statements.get(statement.sql)
-            if info.parameters or statement.args or statement.named_args:
-                args = _bind(info.parameters, statement)
-            else:
-                args = ()
+            has_args = info.parameters or statement.args or statement.named_args
+            args = bind(info.parameters, statement) if has_args else ()
             if info.kind is not _READ:
                 return self._change(info, args, statement.want_rows, control, started)
             control.before(info)
@@ -351,9 +349,9 @@ class Runner:
         try:
             return self._cursor.execute(info.sql, args)
         except OverflowError as error:
-            raise _bad_args("an integer does not fit into 64 bits") from error
+            raise bad_args("an integer does not fit into 64 bits") from error
         except UnicodeEncodeError as error:
-            raise _bad_args("a text holds a lone surrogate, which UTF-8 cannot encode") from error
+            raise bad_args("a text holds a lone surrogate, which UTF-8 cannot encode") from error
 
     def _rows(self, info: StatementInfo, args: Args, want_rows: bool) -> tuple[list[tuple[Value, ...]], int]:
         """Step a statement to its end; gives its rows and how many there were."""
@@ -538,47 +536,6 @@ def _not_text() -> SqlError:
         code="SQLITE_MISMATCH",
         extended_code="SQLITE_MISMATCH",
     )
-
-
-def _bad_args(reason: str, code: str = "ARGS_INVALID") -> SqlError:
-    return SqlError(f"Arguments do not match SQL parameters: {reason}", code=code)
-
-
-def _bind(parameters: tuple[str | None, ...], statement: Statement) -> Args:
-    """Bring arguments into the order of the parameters; raises SqlError unless they fit exactly."""
-    args = statement.args
-    if statement.named_args:
-        if args:
-            raise SqlError(
-                "Specifying both positional and named arguments is not supported",
-                code="ARGS_BOTH_POSITIONAL_AND_NAMED",
-            )
-        return _bind_named(parameters, statement.named_args)
-    if len(args) < len(parameters):
-        raise _bad_args(f"value for parameter {parameters[len(args)] or len(args) + 1} not found")
-    if len(args) > len(parameters):
-        raise _bad_args(f"too many parameters, expected {len(parameters)} found {len(args)}")
-    return args
-
-
-def _bind_named(parameters: tuple[str | None, ...], named: tuple[tuple[str, Value], ...]) -> Args:
-    values = dict(named)
-    result: list[Value] = []
-    used: set[str] = set()
-    for index, parameter in enumerate(parameters, start=1):
-        name = next((form for form in _name_forms(parameter) if form in values), None)
-        if name is None:
-            raise _bad_args(f"value for parameter {parameter or index} not found")
-        used.add(name)
-        result.append(values[name])
-    if len(used) != len(values):
-        surplus = sorted(values.keys() - used)
-        raise _bad_args(f"the statement has no parameter {surplus[0][:80]!r}")
-    return tuple(result)
-
-
-def _name_forms(parameter: str | None) -> tuple[str, ...]:
-    return () if parameter is None else (parameter, parameter[1:])
 
 
 def _holds(condition: Condition, done: BatchResult, control: TransactionControl) -> bool:
