@@ -6,6 +6,7 @@ import pytest
 from records_realtime_site import RealtimeSite
 
 from pando.records.problems import ApiError
+from pando.records.realtime.identities import RecordEffect, When
 from pando.records.realtime.judge import Judge, identity_of
 from pando.records.realtime.topics import NO_OPTIONS, Options
 
@@ -87,5 +88,42 @@ def test_filters_that_cannot_be_read_are_errors_of_the_caller(site):
         with pytest.raises(ApiError):
             await allowed(judge, "", None, Options((("filter", "nothing = 1"),)), title="t")
         assert await allowed(judge, "", None, Options((("fields", "title"),)), title="t") == {"title": "t"}
+
+    site.node.run(scenario())
+
+
+def test_what_many_see_is_made_once_for_each_way_to_see_it(site):
+    site.collection("mixed", TITLE, {"name": "secret", "type": "text", "hidden": True})
+    tokens = [site.user(name)[1] for name in ("ann", "bob")]
+
+    async def scenario():
+        judge = await judge_of(site)
+        mixed, values = judge.schema.find("mixed"), {"id": "a", "title": "t", "secret": "s"}
+        root, *people = [await identity(site, token) for token in (site.su, *tokens)]
+        titles = Options((("fields", "title"),))
+
+        async def sees(who, options=NO_OPTIONS, values=values):
+            found = await judge.allowed(mixed, values, "@request.auth.id != ''", who, options)
+            return found and json.loads(found)
+
+        for _ in range(2):
+            assert "secret" in await sees(root)
+            assert all(["secret" not in await sees(who) for who in people])
+            assert await sees(root, titles) == await sees(people[0], titles) == {"title": "t"}
+            assert await sees(None) is None
+        assert (await sees(people[1], values={**values, "title": "other"}))["title"] == "other"
+
+    site.node.run(scenario())
+
+
+def test_a_caller_is_who_the_identity_is_now(site):
+    _, token = site.user("ann")
+
+    async def scenario():
+        judge = await judge_of(site)
+        ann = await identity(site, token)
+        renamed = RecordEffect(ann.key, {**ann.values, "name": "other"}, When.BEFORE).applied_to(ann)
+        for who, holds in ((ann, False), (renamed, True), (ann, False)):
+            assert (await allowed(judge, "@request.auth.name = 'other'", who) is not None) == holds
 
     site.node.run(scenario())
