@@ -17,6 +17,10 @@ SHOWN_WAIT_S = 20
 SECRET = "interop-" + "0123456789abcdef" * 4
 
 
+class Refused(Exception):
+    """A statement failed; says why."""
+
+
 @dataclass(frozen=True)
 class ServedNodes:
     """Addresses without a scheme and processes, by role, and a token for everything."""
@@ -40,10 +44,12 @@ class ServedNodes:
         wait_until_ready(process, self.addresses[role], log)
 
     def rows(self, role, sql, **headers):
-        """Ask a node; gives the values of all rows."""
+        """Ask a node; gives the values of all rows. Raises Refused for what SQL says, HTTPError for the rest."""
         body = {"requests": [{"type": "execute", "stmt": {"sql": sql}}, {"type": "close"}]}
-        answer = self.post(role, "/v2/pipeline", body, **headers)
-        rows = answer["results"][0]["response"]["result"]["rows"]
+        result = self.post(role, "/v2/pipeline", body, **headers)["results"][0]
+        if result["type"] == "error":
+            raise Refused(result["error"]["message"])
+        rows = result["response"]["result"]["rows"]
         return [[cell.get("value") for cell in row] for row in rows]
 
     def post(self, role, path, body, **headers):
@@ -54,11 +60,17 @@ class ServedNodes:
             return json.load(answer)
 
     def wait_for_rows(self, role, sql, expected, timeout_s=10.0):
-        """Ask again and again until the rows are the expected ones."""
+        """Ask again and again until the rows are the expected ones; a node that just started may lack the table."""
         deadline = time.monotonic() + timeout_s
-        while (found := self.rows(role, sql)) != expected:
+        while (found := self._rows_or_error(role, sql)) != expected:
             assert time.monotonic() < deadline, f"{role} gives {found}, not {expected}"
             time.sleep(0.02)
+
+    def _rows_or_error(self, role, sql):
+        try:
+            return self.rows(role, sql)
+        except (Refused, urllib.error.HTTPError) as error:
+            return str(error)
 
 
 def free_port():

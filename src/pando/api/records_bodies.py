@@ -83,6 +83,13 @@ def _length(asked: ApiRequest) -> int:
 
 def limits_of(collection: Collection) -> FormLimits:
     """Say how long the body of a record of a collection may be."""
+    found: FormLimits | None = collection.__dict__.get("_form_limits")
+    if found is None:
+        found = collection.__dict__["_form_limits"] = _limits_of(collection)
+    return found
+
+
+def _limits_of(collection: Collection) -> FormLimits:
     texts = files = 0
     for each in collection.fields:
         if isinstance(each, FileField):

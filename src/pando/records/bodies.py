@@ -14,7 +14,7 @@ from typing import Any
 from pando.records.desk import Asking
 from pando.records.fields import FieldValue, dates, ops
 from pando.records.fields.autogenerate import made_up_on_create, made_up_on_update
-from pando.records.fields.modifiers import Change, interpret, permitted, rule_body, values_of
+from pando.records.fields.modifiers import Change, interpret, permitted, values_of
 from pando.records.model import Collection
 from pando.records.problems import Problem
 from pando.records.record import Record
@@ -34,23 +34,30 @@ def draft_of(
     collection: Collection, body: Mapping[str, Any], *, asking: Asking, stored: Record | None, random: Random
 ) -> Draft:
     """Put a body onto the stored record, or onto a blank one. Raises ApiError 400 for malformed values."""
-    now = dates.from_unix_ms(asking.now_ms)
+    changes = changes_of(collection, body, asking=asking, stored=stored, random=random)
+    return _of_new(collection, changes, asking, random) if stored is None else draft_onto(stored, changes, asking)
+
+
+def changes_of(
+    collection: Collection, body: Mapping[str, Any], *, asking: Asking, stored: Record | None, random: Random
+) -> dict[str, Change]:
+    """Say what a body changes; without modifiers that does not depend on what is stored. Raises ApiError 400."""
     changes = interpret(collection, body, None if stored is None else stored.values, random)
-    if not asking.is_superuser:
-        changes = permitted(collection, changes)
-    if stored is None:
-        values: dict[str, FieldValue] = {each.name: ops(each).zero for each in collection.fields}
-        changed = [each.name for each in collection.fields]
-    else:
-        values, changed = dict(stored.values), list(changes)
-    values.update(values_of(changes))
-    made = made_up_on_create(collection, values, now, random) if stored is None else made_up_on_update(collection, now)
+    return changes if asking.is_superuser else permitted(collection, changes)
+
+
+def draft_onto(stored: Record, changes: dict[str, Change], asking: Asking) -> Draft:
+    """Put changes onto the stored record."""
+    values, changed = {**stored.values, **values_of(changes)}, list(changes)
     if changed:
+        made = made_up_on_update(stored.collection, dates.from_unix_ms(asking.now_ms))
         values.update(made)
-        changed += [name for name in made if name not in changed]
+        changed += [name for name in made if name not in changes]
     return Draft(values, changed, changes)
 
 
-def shown_body(collection: Collection, body: Mapping[str, Any], draft: Draft) -> dict[str, object]:
-    """Give the body as rules see it (`@request.body`): fields in their JSON form, the rest as it came."""
-    return rule_body(collection, body, draft.changes)
+def _of_new(collection: Collection, changes: dict[str, Change], asking: Asking, random: Random) -> Draft:
+    values: dict[str, FieldValue] = {each.name: ops(each).zero for each in collection.fields}
+    values.update(values_of(changes))
+    values.update(made_up_on_create(collection, values, dates.from_unix_ms(asking.now_ms), random))
+    return Draft(values, [each.name for each in collection.fields], changes)

@@ -196,10 +196,14 @@ class Desk:
     async def asking(
         self, authorization: str, *, method: str, query: Mapping[str, str], headers: Mapping[str, str], peer: str = ""
     ) -> Asking:
-        """Find out who asks; whoever cannot prove it is a guest. Raises NotReady, PandoError."""
-        reading = self.engine.reading()
+        """Find out who asks; whoever cannot prove it is a guest. Raises NotReady, PandoError.
+
+        What is read is noted for GET only: no other answer is given again.
+        """
+        reading = self.engine.reading() if method == "GET" else None
         known = await self.known()
-        reading.include(self.cache.basis)
+        if reading is not None:
+            reading.include(self.cache.basis)
         now_ms = self.clock.wall_ms()
         notes = Notes(engine=self.engine, reading=reading)
         auth = None

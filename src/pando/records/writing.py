@@ -14,14 +14,14 @@ from typing import Any, Final, cast
 
 from pando.errors import Overloaded, SqlError
 from pando.records import auth_checks
-from pando.records.bodies import Draft, draft_of, shown_body
+from pando.records.bodies import Draft, changes_of, draft_of, draft_onto
 from pando.records.collections import indexes
 from pando.records.collections.sql_tokens import quote
 from pando.records.desk import Asking, Desk, columns_of
 from pando.records.engine import Row, Statement, Value
 from pando.records.fields import FieldValue, ops
 from pando.records.fields.choices import Choice, FileOps
-from pando.records.fields.modifiers import Assignment, Change, assignment, has_modifiers
+from pando.records.fields.modifiers import Assignment, Change, assignment, has_modifiers, rule_body
 from pando.records.files.filing import Filing, file_fields
 from pando.records.filter import Filter, Trust
 from pando.records.listing import find_visible_row
@@ -57,7 +57,7 @@ async def create_record(
     """Check and insert a record. Raises ApiError."""
     rule = may_create(asking, collection)
     draft = draft_of(collection, body, asking=asking, stored=None, random=desk.random)
-    asking = asking.within(asking.info.context, body=shown_body(collection, body, draft))
+    asking = asking.within(asking.info.context, body=rule_body(collection, body, draft.changes))
     is_manager = await _manages(desk, asking, collection, draft, None)
     if rule and not await _would_hold(desk, asking, collection, rule, draft.values):
         raise bad_request("Failed to create record.")
@@ -126,9 +126,8 @@ async def _try_update(
     found = await _find_and_draft(desk, asking, collection, rule, id, body)
     if found is None:
         return None
-    row, draft = found
-    stored = from_row(collection, columns, row)
-    asking = asking.within(asking.info.context, body=shown_body(collection, body, draft))
+    row, stored, draft = found
+    asking = asking.within(asking.info.context, body=rule_body(collection, body, draft.changes))
     is_manager = await _manages(desk, asking, collection, draft, stored)
     problems: Problems = {}
     if collection.is_auth:
@@ -154,24 +153,27 @@ async def _try_update(
 
 async def _find_and_draft(
     desk: Desk, asking: Asking, collection: Collection, rule: str, id: str, body: Mapping[str, Any]
-) -> tuple[Row, Draft] | None:
+) -> tuple[Row, Record, Draft] | None:
     """Read the record that the rule holds for, and put the body onto it; None if it changed in between.
 
     The rule sees in `@request.body` what the body comes to, which with modifiers is known only once the record is read.
     """
     columns = columns_of(collection)
-    blank = draft_of(collection, body, asking=asking, stored=None, random=desk.random)  # raises alike for all ids
-    if not rule or not has_modifiers(collection, body):
-        early = asking.within(asking.info.context, body=shown_body(collection, body, blank))
+    blank = changes_of(collection, body, asking=asking, stored=None, random=desk.random)  # raises alike for all ids
+    is_modified = has_modifiers(collection, body)
+    if not rule or not is_modified:
+        early = asking.within(asking.info.context, body=rule_body(collection, body, blank))
         row = await find_visible_row(desk, early, collection, id, rule)
         stored = from_row(collection, columns, row)
-        return row, draft_of(collection, body, asking=asking, stored=stored, random=desk.random)
+        if not is_modified:
+            return row, stored, draft_onto(stored, blank, asking)
+        return row, stored, draft_of(collection, body, asking=asking, stored=stored, random=desk.random)
     before = await find_visible_row(desk, asking, collection, id, "")
     stored = from_row(collection, columns, before)
     draft = draft_of(collection, body, asking=asking, stored=stored, random=desk.random)
-    asking = asking.within(asking.info.context, body=shown_body(collection, body, draft))
+    asking = asking.within(asking.info.context, body=rule_body(collection, body, draft.changes))
     row = await find_visible_row(desk, asking, collection, id, rule)
-    return (row, draft) if row == before else None
+    return (row, stored, draft) if row == before else None
 
 
 def _is_delta(draft: Draft, name: str) -> bool:

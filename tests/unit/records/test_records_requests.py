@@ -7,12 +7,13 @@ import pytest
 
 from pando.records import auth_checks, saving, signing_in
 from pando.records.app_settings import AppSettings
-from pando.records.bodies import draft_of, shown_body
+from pando.records.bodies import draft_of
 from pando.records.defining import PROVIDERS, next_moment
 from pando.records.deleting import refers_anything
 from pando.records.desk import Asking
 from pando.records.engine import Statement, Written
 from pando.records.expanding import read_paths
+from pando.records.fields.modifiers import rule_body
 from pando.records.filter import RequestInfo
 from pando.records.listing import read_page
 from pando.records.model import (
@@ -93,7 +94,7 @@ def test_a_draft_takes_what_the_caller_may_set():
     assert draft.values["created"] == "2026-09-21 14:13:20.000Z"
     assert len(draft.values["id"]) == 15
     assert draft_of(POSTS, body, asking=asking(SUPERUSER), stored=None, random=Random(1)).values["secret"] == "x"
-    assert shown_body(POSTS, body, draft)["unknown"] == 1
+    assert rule_body(POSTS, body, draft.changes)["unknown"] == 1
 
 
 def test_a_draft_of_a_stored_record_changes_only_what_is_named():

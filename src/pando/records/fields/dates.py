@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from pando.records.engine import Value
@@ -55,7 +56,13 @@ def format_moment(moment: datetime) -> str:
 
 def from_unix_ms(milliseconds: int) -> str:
     """Write a moment that is given in milliseconds since 1970."""
-    return format_moment(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=milliseconds))
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{_second_text(seconds)}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second_text(seconds: int) -> str:
+    return format_moment(datetime.fromtimestamp(0, UTC) + timedelta(seconds=seconds))[:-5]
 
 
 def parse(raw: object) -> str:
