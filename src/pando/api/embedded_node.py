@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -97,6 +98,16 @@ class EmbeddedServices:
     random_bytes: Callable[[int], bytes]
 
 
+class Lateness(Enum):
+    """What this node shows, beside what the primary has."""
+
+    CURRENT = "current"
+    LATE = "late"
+    """The primary is there, and has more than this node could show in time."""
+    ALONE = "alone"
+    """The primary cannot be asked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Here:
     """A database as this node has it: where it is, and the newest commit that is certainly visible."""
@@ -170,14 +181,15 @@ class EmbeddedNode:
         source = Source(database, Path(opened.path), self.services.layout.log(database), opened.slot)
         return Here(source, Epoch(epoch), TXID(txid))
 
-    async def catch_up(self, database: str) -> bool:
-        """On a replica, wait until it shows what the primary has now; False if that is not to be had in time.
+    async def catch_up(self, database: str) -> Lateness:
+        """On a replica, wait until it shows what the primary has now, if that is to be had in time.
 
         The primary's store is asked, not its writer: a read there would wait for a transaction that may be the very
         client's, and end it.
         """
         if self.store.is_primary:
-            return True
+            return Lateness.CURRENT
+        there = None
         try:
             async with asyncio.timeout(CATCH_UP_S):
                 status = await self.store.primary_status()
@@ -185,8 +197,8 @@ class EmbeddedNode:
                 if there is not None:
                     await self.store.wait_position(database, there.epoch, there.txid, CATCH_UP_S)
         except (PandoError, TimeoutError):
-            return False
-        return True
+            return Lateness.ALONE if there is None else Lateness.LATE
+        return Lateness.CURRENT
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run what blocks."""

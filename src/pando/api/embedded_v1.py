@@ -21,7 +21,7 @@ from typing import Final
 
 from pando import limits
 from pando.api.cluster import FORWARDED, read_processes
-from pando.api.embedded_node import EmbeddedNode, Here
+from pando.api.embedded_node import EmbeddedNode, Here, Lateness
 from pando.api.embedded_sessions import ProxySessions
 from pando.api.http import JSON, Handler, Request, Response, error_body
 from pando.errors import InternalError, InvalidRequest, NotReady, PandoError, PrimaryUnavailable
@@ -173,7 +173,7 @@ class EmbeddedV1:
         offset = decode_offset(read_message(body))
         await self._check_session(request, call.database)
         entries = await self._after(call.database, offset)
-        if not entries and await self._node.catch_up(call.database):
+        if not entries and await self._node.catch_up(call.database) is Lateness.CURRENT:
             entries = await self._after(call.database, offset)
         return await self._node.in_thread(lambda: _answer(_frames_message(entries)))
 

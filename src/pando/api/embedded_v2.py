@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from pando.api.embedded_node import EmbeddedNode, Here
+from pando.api.embedded_node import EmbeddedNode, Here, Lateness
 from pando.api.http import JSON, Handler, Request, Response, error_body
 from pando.errors import InternalError, InvalidRequest, LocalCopyRefused, NotReady, PandoError, RetryLater
 from pando.sql.embedded_frames import PAGE_SIZE
@@ -179,8 +179,13 @@ class EmbeddedV2:
             return await self._elsewhere(request, _unknown(number))
         here = await self._node.here(database)
         look = await self._look(here, generation, frames)
-        if look.standing in {Standing.CAUGHT_UP, Standing.AHEAD} and await self._node.catch_up(database):
-            look = await self._look(await self._node.here(database), generation, frames)
+        if look.standing in {Standing.CAUGHT_UP, Standing.AHEAD}:
+            lateness = await self._node.catch_up(database)
+            if lateness is Lateness.LATE and self._node.may_forward(request):
+                with contextlib.suppress(RetryLater):  # then the client is told what there is here
+                    return await self._node.forward(request)
+            if lateness is Lateness.CURRENT:
+                look = await self._look(await self._node.here(database), generation, frames)
         if look.standing is Standing.FRAMES:
             return Response(200, [_FRAMES], look.frames)
         if look.standing is Standing.CAUGHT_UP:

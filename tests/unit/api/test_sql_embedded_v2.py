@@ -69,6 +69,31 @@ def test_a_replica_answers_from_its_own_log_and_lets_the_primary_answer_the_rest
     run(scenario())
 
 
+def test_a_late_replica_lets_the_primary_answer(world):
+    """Clients read their own writes in their files: the sync after a write must bring it, however late the node is."""
+
+    async def scenario():
+        for _ in range(5):
+            world.commit()
+        client = ClientV2(world)
+        world.add_replica()
+        replica = world.nodes[-1]
+        assert await client.sync(lambda: replica)
+        world.catches_up = False
+        for _ in range(3):
+            world.commit()
+            assert await client.sync(lambda: replica)
+            assert client.pages() == world.commits.pages
+        had, primary, world.primary = world.commits.pages, world.primary, None
+        assert not await client.sync(lambda: replica), "it is to try again: nobody here knows what it has"
+        assert client.pages() == had
+        world.primary = primary
+        world.commit()
+        assert await client.sync(lambda: replica) and client.pages() == world.commits.pages
+
+    run(scenario())
+
+
 def test_without_a_primary_a_replica_serves_what_it_has(world):
     async def scenario():
         for _ in range(5):
