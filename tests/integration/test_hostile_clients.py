@@ -346,7 +346,8 @@ def test_garbage_instead_of_http(url):
         assert answer is None or answer.status == 400, answer
 
 
-@pytest.mark.parametrize("node", [0, pytest.param(1, marks=pytest.mark.full)], ids=["primary", "replica"])
+@pytest.mark.full
+@pytest.mark.parametrize("node", [0, 1], ids=["primary", "replica"])
 def test_headers_that_trickle_in_are_cut_off_and_others_are_served(cluster, node):
     """Slow loris: connections that send a header byte now and then get an answer and are closed."""
     url = cluster.node_urls[node]

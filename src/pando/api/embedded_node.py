@@ -181,7 +181,7 @@ class EmbeddedNode:
         source = Source(database, Path(opened.path), self.services.layout.log(database), opened.slot)
         return Here(source, Epoch(epoch), TXID(txid))
 
-    async def catch_up(self, database: str) -> Lateness:
+    async def catch_up(self, database: str, timeout_s: float = CATCH_UP_S) -> Lateness:
         """On a replica, wait until it shows what the primary has now, if that is to be had in time.
 
         The primary's store is asked, not its writer: a read there would wait for a transaction that may be the very
@@ -191,11 +191,11 @@ class EmbeddedNode:
             return Lateness.CURRENT
         there = None
         try:
-            async with asyncio.timeout(CATCH_UP_S):
+            async with asyncio.timeout(timeout_s):
                 status = await self.store.primary_status()
                 there = next((one for one in status.databases if one.name == database), None)
                 if there is not None:
-                    await self.store.wait_position(database, there.epoch, there.txid, CATCH_UP_S)
+                    await self.store.wait_position(database, there.epoch, there.txid, timeout_s)
         except (PandoError, TimeoutError):
             return Lateness.ALONE if there is None else Lateness.LATE
         return Lateness.CURRENT

@@ -65,6 +65,9 @@ BATCH_FRAMES: Final = 1024
 STREAM_WAIT_S: Final = 30.0
 """A stream of frames ends when there was nothing new for this long."""
 PROXY_S: Final = 60.0
+CATCH_UP_S: Final = 10.0
+"""How long a late replica is waited for before a client is told that there is no more: this protocol has no way to let
+the primary answer."""
 SIBLING: Final = b"pando-proxy-hop"
 """Header of a request that came from another process of this node."""
 _HEADERS: Final = [(b"content-type", CONTENT_TYPE)]
@@ -141,7 +144,7 @@ class EmbeddedV1:
     async def _hello(self, _request: Request, call: Call, body: bytes) -> Response:
         check_hello(read_message(body))
         log_id = await self._log_id(call.database)
-        await self._node.catch_up(call.database)
+        await self._node.catch_up(call.database, CATCH_UP_S)
         place = await self._newest(call.database)
         index = None if place is None else commit_number(place.epoch, place.txid)
         return _answer(encode_hello(log_id, _session(log_id), index))
@@ -173,7 +176,7 @@ class EmbeddedV1:
         offset = decode_offset(read_message(body))
         await self._check_session(request, call.database)
         entries = await self._after(call.database, offset)
-        if not entries and await self._node.catch_up(call.database) is Lateness.CURRENT:
+        if not entries and await self._node.catch_up(call.database, CATCH_UP_S) is Lateness.CURRENT:
             entries = await self._after(call.database, offset)
         return await self._node.in_thread(lambda: _answer(_frames_message(entries)))
 
