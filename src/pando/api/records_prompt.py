@@ -12,12 +12,13 @@ here: HTTP itself (`pando.node.http_protocol`).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from pando.api.http import Headers, Message, Request, Response
 from pando.api.records_app import Reuse
+from pando.eager import begun
 from pando.node.http_protocol import Peer, WholeAnswer
 
 PREFIX: Final = b"/api/collections/"
@@ -79,7 +80,7 @@ class PromptRecords:
                 self._kept.move_to_end(key)
                 return kept.answer
             self._drop(key)
-        return _begun(self._answer(_request(name, url, headers, body, peer), key))
+        return begun(self._answer(_request(name, url, headers, body, peer), key))
 
     async def _answer(self, request: Request, key: _Key | None) -> WholeAnswer:
         response, reuse = await self._app.respond_for(request)
@@ -150,52 +151,3 @@ class _Body:
     async def __call__(self) -> Message:
         """Give all of it."""
         return {"type": "http.request", "body": self._body, "more_body": False}
-
-
-def _begun(answering: Coroutine[Any, Any, WholeAnswer]) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer]:
-    """Run until something has to be waited for; give the answer, or the rest."""
-    try:
-        first = answering.send(None)
-    except StopIteration as ended:
-        answer: WholeAnswer = ended.value
-        return answer
-    return _rest(answering, first)
-
-
-async def _rest(answering: Coroutine[Any, Any, WholeAnswer], first: object) -> WholeAnswer:
-    return await _Begun(answering, first)
-
-
-class _Begun:
-    """Goes on with a coroutine that has begun: passes on what it waits for, and what comes back."""
-
-    __slots__ = ("_answering", "_first")
-
-    def __init__(self, answering: Coroutine[Any, Any, WholeAnswer], first: object) -> None:
-        self._answering = answering
-        self._first: object | None = first
-
-    def __await__(self) -> Generator[Any, Any, WholeAnswer]:
-        """Be what `await` steps through."""
-        return self
-
-    def __iter__(self) -> _Begun:
-        """Be its own iterator."""
-        return self
-
-    def __next__(self) -> object:
-        """Go on."""
-        return self.send(None)
-
-    def send(self, came: object) -> object:
-        """Go on with what came; raises StopIteration with the answer."""
-        first, self._first = self._first, None
-        return self._answering.send(came) if first is None else first
-
-    def throw(self, *error: Any) -> object:  # noqa: ANN401 - as generators have it
-        """Tell of an exception, such as a cancellation."""
-        return self._answering.throw(*error)
-
-    def close(self) -> None:
-        """End it."""
-        self._answering.close()

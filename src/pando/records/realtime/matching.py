@@ -10,10 +10,11 @@ anew, and nothing is left out in silence. Changes must be given one after the ot
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, NamedTuple
 
 from pando import limits
+from pando.eager import begun
 from pando.errors import CallerError, InternalError, PandoError
 from pando.records.model import Collection, Schema
 from pando.records.realtime.changes import Change, Values
@@ -22,7 +23,7 @@ from pando.records.realtime.frames import record_data
 from pando.records.realtime.identities import COLLECTIONS_TABLE, Identity, When, effects_of
 from pando.records.realtime.topics import Options, RuleKind, topics_of
 
-Allowed = Callable[[Collection, Values, str | None, Identity | None, Options], Awaitable[bytes | None]]
+Allowed = Callable[[Collection, Values, str | None, Identity | None, Options], Coroutine[Any, Any, bytes | None]]
 """Gives the record's JSON as this identity may see it with these options, None if it may not.
 
 The values are those of the row after the change, of a deleted record those before it: it is not in its table any more.
@@ -120,23 +121,27 @@ class Matcher:
         answers: _Answers = {}
         if values is None:
             return answers | dict.fromkeys(left, Ending.MISSED)
-        for start in range(0, len(left), limits.REALTIME_JUDGED_AT_ONCE):
-            part = left[start : start + limits.REALTIME_JUDGED_AT_ONCE]
-            work = [self._answer(collection, values, question) for question in part]
-            found = [await work[0]] if len(work) == 1 else await asyncio.gather(*work)
-            answers.update(zip(part, found, strict=True))
+        waiting: dict[_Question, Coroutine[Any, Any, bytes | None]] = {}
+        for count, question in enumerate(left, 1):
+            found = self._begin(collection, values, question)
+            if isinstance(found, Coroutine):
+                waiting[question] = found
+            else:
+                answers[question] = found
+            if count % limits.REALTIME_JUDGED_AT_ONCE == 0 or count == len(left):
+                ended = await asyncio.gather(*[_ended(rest) for rest in waiting.values()], asyncio.sleep(0))
+                answers.update(zip(waiting, ended, strict=False))
+                waiting.clear()
         return answers
 
-    async def _answer(self, collection: Collection, values: Values, question: _Question) -> bytes | Ending | None:
+    def _begin(
+        self, collection: Collection, values: Values, question: _Question
+    ) -> Coroutine[Any, Any, bytes | None] | bytes | Ending | None:
+        """Answer a question that waits for nothing, as nearly all; of another, give the rest."""
         try:
-            async with asyncio.timeout(limits.REALTIME_JUDGE_S):
-                return await self._allowed(collection, values, question.rule, question.identity, question.options)
-        except CallerError:
-            return None
-        except InternalError:
-            raise
-        except (PandoError, TimeoutError):
-            return Ending.MISSED
+            return begun(self._allowed(collection, values, question.rule, question.identity, question.options))
+        except PandoError as error:
+            return _unanswered(error)
 
     def _hand_out(self, change: Change, events: list[tuple[Held, bytes]]) -> None:
         """Let the events wait for their streams; the last one of a stream says that the change has been told."""
@@ -191,6 +196,23 @@ def _asks_who(rule: str, options: Options) -> bool:
     """
     wanted = options.get("filter")
     return "@request" in rule.lower() or "@" in wanted or "." in wanted or bool(options.get("expand"))
+
+
+async def _ended(rest: Coroutine[Any, Any, bytes | None]) -> bytes | Ending | None:
+    try:
+        async with asyncio.timeout(limits.REALTIME_JUDGE_S):
+            return await rest
+    except PandoError as error:
+        return _unanswered(error)
+    except TimeoutError:
+        return Ending.MISSED
+
+
+def _unanswered(error: PandoError) -> Ending | None:
+    """Say what becomes of a question that failed. Raises what is a bug."""
+    if isinstance(error, InternalError):
+        raise error
+    return None if isinstance(error, CallerError) else Ending.MISSED
 
 
 def _is_superuser(identity: Identity | None) -> bool:
