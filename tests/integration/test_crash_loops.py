@@ -150,6 +150,7 @@ def test_a_write_into_the_stopped_primarys_file_is_taken_over(harness):
     assert harness.checks.epoch == epoch + 1
 
 
+@pytest.mark.full
 def test_a_write_into_the_killed_primarys_file_is_taken_over(harness):
     harness.begin("the primary's file is changed after a kill")
     gone = harness.wait_gone(harness.kill(Kill(0, Role.NODE, PRIMARY, 0)))

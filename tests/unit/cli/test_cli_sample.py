@@ -193,7 +193,13 @@ REQUESTS = 17 + PICTURES + BATCHES
 """What loading all sends."""
 
 
-@pytest.mark.parametrize("number", [*range(1, 16), 20, REQUESTS - 3, REQUESTS - 2, REQUESTS - 1, REQUESTS])
+SOME = (1, 6, 12, REQUESTS)
+STOPS = [*range(1, 16), 20, REQUESTS - 3, REQUESTS - 2, REQUESTS - 1, REQUESTS]
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(at, marks=() if at in SOME else pytest.mark.full, id=str(at)) for at in STOPS]
+)
 def test_loading_goes_on_where_it_stopped(server, client, records, number, monkeypatch):
     monkeypatch.setattr(Client, "request", counted(server, number))
     with pytest.raises(SqlError):
