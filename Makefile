@@ -13,7 +13,7 @@ UV     ?= $(shell command -v uv 2>/dev/null)
 DIR    ?= ./pando_data
 HTTP   ?= 127.0.0.1:8090
 NODES  ?= 3
-XDIST  ?= -n 2 --dist worksteal
+XDIST  ?= -n 2
 BENCH  ?=
 
 .DEFAULT_GOAL := help

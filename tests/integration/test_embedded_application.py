@@ -1,12 +1,13 @@
 """`Pando` in this process: collections, errors, users, SQL and the ASGI application, on a real node."""
 
 import asyncio
+import contextlib
 import json
 import urllib.error
 import urllib.request
 
 import pytest
-from cluster_kit import free_base_port
+from cluster_kit import free_base_port, wait_until
 
 import pando
 from pando import ApiError, Pando, SqlError
@@ -31,7 +32,9 @@ def node(tmp_path_factory):
     with asyncio.Runner() as runner:
         runner.run(app.start())
         runner.run(app.send("POST", "/api/collections", body={"name": "posts", "fields": FIELDS, **OPEN}))
-        yield Node(app, runner, f"http://127.0.0.1:{port}")
+        made = Node(app, runner, f"http://127.0.0.1:{port}")
+        wait_until(made.listens, 20, "the node's web process does not listen")  # this program needs it not to be ready
+        yield made
         runner.run(app.stop())
 
 
@@ -39,6 +42,11 @@ class Node:
     def __init__(self, app, runner, url):
         self.app, self.run, self.url = app, runner.run, url
         self.posts = app.collection("posts")
+
+    def listens(self):
+        with contextlib.suppress(urllib.error.URLError):
+            return self.over_http("/api/health")["code"] == 200
+        return False
 
     def over_http(self, path):
         with urllib.request.urlopen(self.url + path, timeout=20) as answer:
