@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -269,20 +269,30 @@ def _processes_with(word: str) -> list[int]:
     return found
 
 
-def run(table: Bench, size: Size) -> dict[str, Any]:
-    """Measure both."""
+def both(table: Bench, measure: Callable[[Peer], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
+    """Measure Pando, and PocketBase if there is one."""
     found: dict[str, Any] = {}
     with pando(table) as ours:
-        found["pando"] = asyncio.run(measure(ours, size))
+        found["pando"] = asyncio.run(measure(ours))
     with pocketbase() as peer:
         if peer is not None:
-            found["pocketbase"] = asyncio.run(measure(peer, size))
+            found["pocketbase"] = asyncio.run(measure(peer))
     return found
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print what was found, a line each."""
+    for server, rows in result.items():
+        for what, row in rows.items():
+            print(f"{server:12} {what:40} {row}", flush=True)
+
+
+def run(table: Bench, size: Size) -> dict[str, Any]:
+    """Measure both."""
+    return both(table, lambda peer: measure(peer, size))
 
 
 if __name__ == "__main__":
     with bench() as made:
         result = run(made, QUICK if "--quick" in sys.argv else FULL)
-    for server, rows in result.items():
-        for what, row in rows.items():
-            print(f"{server:12} {what:40} {row}", flush=True)
+    show(result)

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.common import Bench, bench
-from benchmarks.realtime import Audience, Peer, Writer, key_of, pando, pocketbase, run_and_hear
+from benchmarks.realtime import Audience, Peer, Writer, both, key_of, run_and_hear, show
 
 MEMBERS = "members"
 SHARED, OWNED = "shared", "owned"
@@ -108,18 +108,10 @@ async def _writes(audience: Audience, writer: Writer, collection: str, listeners
 
 def run(table: Bench, size: Size) -> dict[str, Any]:
     """Measure both."""
-    found: dict[str, Any] = {}
-    with pando(table) as ours:
-        found["pando"] = asyncio.run(measure(ours, size))
-    with pocketbase() as peer:
-        if peer is not None:
-            found["pocketbase"] = asyncio.run(measure(peer, size))
-    return found
+    return both(table, lambda peer: measure(peer, size))
 
 
 if __name__ == "__main__":
     with bench() as made:
         result = run(made, QUICK if "--quick" in sys.argv else FULL)
-    for server, rows in result.items():
-        for what, row in rows.items():
-            print(f"{server:12} {what:40} {row}", flush=True)
+    show(result)
