@@ -1,15 +1,17 @@
 """Passes one request on to a node and its answer back, bodies as streams in both directions.
 
-A request is sent to another node only when the first one cannot have acted on it: nothing was sent, or the method is
-safe and no byte of an answer came. Otherwise a broken connection is told as what it is, an unknown outcome. Headers of
-one connection are dropped, all others go through as they are. Not here: which node is well (`pando.node.front_nodes`),
+A request is sent to another node only when the first one cannot have acted on it: nothing was sent, the node ended the
+connection without reading it (`Unread`), or the method is safe and no byte of an answer came. Otherwise a broken
+connection is told as what it is, an unknown outcome. Headers of one connection are dropped, all others go through as
+they are. Not here: which node is well (`pando.node.front_nodes`),
 WebSockets (`pando.node.front_websocket`), the process (`pando.node.front`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import aiohttp
@@ -21,6 +23,7 @@ from yarl import URL
 from pando import limits
 from pando.errors import InvalidRequest, NotReady, OutcomeUnknown, PandoError, RetryLater
 from pando.node.front_nodes import FrontNode, Rotation
+from pando.node.plain_answers import UNREAD
 
 CONNECT_S: Final = 2.0
 """How long a node may take to accept a connection before another one is tried."""
@@ -34,6 +37,7 @@ IDLE_S: Final = 3.0
 """Kept connections to nodes are closed after this time, before a node closes them while a request is on its way."""
 HEADER_BYTES_MAX: Final = 64 * limits.KIB
 """Longest header line taken from a node."""
+FULL: Final = "it has too many open connections"
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _HOP: Final = frozenset(
@@ -57,6 +61,33 @@ Headers = CIMultiDict[str]
 
 class AnswerBroke(Exception):
     """The answer ended too early, after its beginning was passed on: the client's connection must break as well."""
+
+
+class Unread(aiohttp.ClientError):
+    """The node had too many connections and ended this one, without reading the request that was on its way."""
+
+
+class Tries:
+    """The nodes that a request may be sent to, in order."""
+
+    def __init__(self, nodes: Sequence[FrontNode]) -> None:
+        self._left = deque(nodes)
+        self._known = list(nodes)
+
+    def __iter__(self) -> Iterator[FrontNode]:
+        while self._left:
+            yield self._left.popleft()
+
+    def again(self, node: FrontNode) -> None:
+        """Ask a node once more, after the others: what failed was the connection, and another one may do."""
+        if node in self._known:
+            self._known.remove(node)
+            self._left.append(node)
+
+
+def is_unread(status: int, headers: Mapping[str, str] | None) -> bool:
+    """Tell whether an answer says that the node ended the connection before it read the request."""
+    return status == 503 and headers is not None and UNREAD in headers
 
 
 def make_session(connections_max: int) -> aiohttp.ClientSession:
@@ -172,7 +203,8 @@ class Proxy:
         upload = Upload(request)
         headers = request_headers(request)
         reasons: list[str] = []
-        for node in self._rotation.order():
+        left = Tries(self._rotation.order())
+        for node in left:
             try:
                 return await self._ask(request, node, headers, upload)
             except UnicodeEncodeError as error:
@@ -181,16 +213,18 @@ class Proxy:
                 if upload.error is not None:
                     raise upload.error from error
                 reasons.append(f"{node.url}: {describe(error)}")
-                self._note(node, error)
+                self._note(node, error, left)
                 if not may_try_again(request.method, error, is_used=upload.is_used):
                     raise _unknown(request.method, node, error) from error
         if not reasons:
             raise NotReady(f"no node is ready; try again soon ({self._rotation.why_none()})")
         raise RetryLater(f"no node answered; nothing was done, try again ({'; '.join(reasons)})")
 
-    def _note(self, node: FrontNode, error: Exception) -> None:
+    def _note(self, node: FrontNode, error: Exception, left: Tries) -> None:
         if is_unsent(error):
             self._rotation.is_away(node, describe(error))
+        elif isinstance(error, Unread):
+            left.again(node)
         else:
             self._look_again()
 
@@ -205,6 +239,8 @@ class Proxy:
             allow_redirects=False,
         )
         try:
+            if is_unread(answer.status, answer.headers):
+                raise Unread(FULL)
             return await pass_back(request, answer)
         finally:
             # An answer that is not at its end, or whose request is not, leaves a connection that nobody can use.
@@ -216,9 +252,14 @@ def is_unsent(error: Exception) -> bool:
     return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
 
 
+def is_undone(error: Exception) -> bool:
+    """Tell whether the request cannot have had an effect."""
+    return is_unsent(error) or isinstance(error, Unread)
+
+
 def may_try_again(method: str, error: Exception, *, is_used: bool) -> bool:
     """Tell whether another node may get the request: the first did not act on it, and we still have all of it."""
-    return not is_used and (is_unsent(error) or method in _SAFE)
+    return not is_used and (is_undone(error) or method in _SAFE)
 
 
 def describe(error: Exception) -> str:
@@ -231,7 +272,7 @@ def describe(error: Exception) -> str:
 
 
 def _unknown(method: str, node: FrontNode, error: Exception) -> PandoError:
-    if method in _SAFE:
+    if method in _SAFE or is_undone(error):
         return RetryLater(f"the connection to {node.url} broke ({describe(error)}); nothing was done, try again")
     return OutcomeUnknown(
         f"the connection to {node.url} broke after the request was sent ({describe(error)}); it may have taken effect"

@@ -19,6 +19,7 @@ from pando.log import EventLog, bridge_logger
 from pando.node.front_nodes import Rotation
 from pando.node.front_proxy import HEADER_BYTES_MAX, AnswerBroke, Proxy, error_answer
 from pando.node.front_websocket import handle_websocket, is_websocket
+from pando.node.plain_answers import full_answer
 
 KEEPALIVE_S: Final = 75.0
 """A client's connection is closed after this time without a request."""
@@ -27,10 +28,7 @@ REFUSED_MAX: Final = 1024
 REFUSED_S: Final = 2.0
 """How long a connection past the limit may take to send the request that is refused."""
 _FULL_LOG_S: Final = 10.0
-
-_TOO_MANY: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\nRetry-After: 1\r\n"
-)
+_TOO_MANY: Final = full_answer("this one was idle the longest", is_unread=True)
 
 
 class FrontServer(web.Server):
@@ -81,10 +79,8 @@ class FrontServer(web.Server):
         oldest, _ = self._idle.popitem(last=False)
         if oldest is not newcomer:
             self._tell_full(1)
-            body = error_answer(Overloaded(self._full())).body
-            assert isinstance(body, bytes)
             if oldest.transport is not None:
-                oldest.transport.write(_TOO_MANY + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+                oldest.transport.write(_TOO_MANY)
             self._drop(oldest)
         elif len(self._refused) >= REFUSED_MAX:
             self._drop(newcomer)

@@ -16,7 +16,17 @@ from aiohttp import WSMsgType, web
 from pando import limits
 from pando.errors import NotReady
 from pando.node.front_nodes import Rotation
-from pando.node.front_proxy import Headers, describe, is_unsent, passed_headers, request_headers, target_of
+from pando.node.front_proxy import (
+    FULL,
+    Headers,
+    Tries,
+    describe,
+    is_unread,
+    is_unsent,
+    passed_headers,
+    request_headers,
+    target_of,
+)
 
 MESSAGE_BYTES_MAX: Final = limits.BODY_SIZE_BYTES_MAX
 """Longest message; as long as a request body may be."""
@@ -57,12 +67,17 @@ async def handle_websocket(
 ) -> web.StreamResponse:
     """Connect the client with the first node that takes it. Raises NotReady; a refusal of the node is passed on."""
     reasons: list[str] = []
-    for node in rotation.order():
+    left = Tries(rotation.order())
+    for node in left:
         url = target_of(request, node)
         try:
             async with _connect(request, session, str(url)) as to_node:
                 return await _relay(request, to_node)
         except aiohttp.WSServerHandshakeError as error:
+            if is_unread(error.status, error.headers):
+                reasons.append(f"{node.url}: {FULL}")
+                left.again(node)
+                continue
             headers = passed_headers(error.headers) if error.headers is not None else None
             if headers is not None:
                 headers.popall("Content-Length", None)

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from pando import limits
 from pando.errors import NotReady
 from pando.log import EventLog
+from pando.node.plain_answers import full_answer, plain_answer
 from pando.store.adopt import HANDOVER_BYTES_MAX, Giver
 from pando.store.link_open import LINK_PATH, UPGRADE_NAME
 
@@ -45,27 +46,9 @@ _STATUS_LINE: Final = b"HTTP/1.1 "
 _UPGRADE: Final = f"upgrade: {UPGRADE_NAME}".encode()
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
-
-def plain_answer(status: str, message: str, code: str, *, retryable: bool) -> bytes:
-    """Give a whole HTTP answer with a JSON error, for connections that never reach the application."""
-    shown = "true" if retryable else "false"
-    body = f'{{"error":"{message}","message":"{message}","code":"{code}","retryable":{shown}}}'.encode()
-    head = (
-        f"HTTP/1.1 {status}",
-        "content-type: application/json",
-        f"content-length: {len(body)}",
-        "retry-after: 1",
-        "connection: close",
-    )
-    return "\r\n".join((*head, "", "")).encode() + body
-
-
-_TOO_MANY: Final = plain_answer(
-    "503 Service Unavailable", "too many open connections; this one was idle the longest", "OVERLOADED", retryable=True
-)
-_NO_ROOM: Final = plain_answer(
-    "503 Service Unavailable", "too many open connections; try again later", "OVERLOADED", retryable=True
-)
+_TOO_MANY: Final = full_answer("this one was idle the longest", is_unread=True)
+_TOO_MANY_BEGUN: Final = full_answer("this one was idle the longest, within its request", is_unread=False)
+_NO_ROOM: Final = full_answer("try again later", is_unread=True)
 _TOO_SLOW: Final = plain_answer(
     "408 Request Timeout",
     f"no complete request header within {HEAD_S:g} seconds, or nothing of the body for {BODY_PAUSE_S:g}",
@@ -134,7 +117,7 @@ class Gate:
         if longest is None:
             connection.dismiss(_NO_ROOM)
             return False
-        longest.dismiss(_TOO_MANY)
+        longest.dismiss(_TOO_MANY_BEGUN if longest.is_in_flight() else _TOO_MANY)
         return True
 
     def _longest_idle(self, newest: NodeProtocol, now: float) -> NodeProtocol | None:
@@ -327,7 +310,7 @@ class NodeProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._offered is not None and not self.transport.is_closing():
             self._take_back()
-        if not self._answered_at and not self._waiting_since and not self._is_in_flight():
+        if not self._answered_at and not self._waiting_since and not self.is_in_flight():
             self._waiting_since = self.loop.time()
         if self._is_past_head:
             self._head_bytes = 0
@@ -392,7 +375,7 @@ class NodeProtocol(HttpToolsProtocol):
         return (
             parser.should_keep_alive()
             and not parser.should_upgrade()
-            and not self._is_in_flight()
+            and not self.is_in_flight()
             and not self.expect_100_continue
             and not self.flow.write_paused
             and self._prompts_left > 0
@@ -462,7 +445,7 @@ class NodeProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         """Give the connection to the WebSocket protocol, with its own transport."""
-        if self._is_in_flight():
+        if self.is_in_flight():
             self.send_400_response("An upgrade has to wait for the answers before it.")
             return
         if isinstance(self.transport, JoiningTransport):
@@ -492,7 +475,8 @@ class NodeProtocol(HttpToolsProtocol):
         self._first_bytes = b""
         return seen
 
-    def _is_in_flight(self) -> bool:
+    def is_in_flight(self) -> bool:
+        """Tell whether a request was begun and not yet answered."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _waits_for_body(self) -> bool:
@@ -501,7 +485,7 @@ class NodeProtocol(HttpToolsProtocol):
 
     def idle_since(self, keep_alive_s: float) -> float | None:
         """Give the loop time since which we wait for the client; None when the client waits for us."""
-        if self._is_in_flight():
+        if self.is_in_flight():
             return self._body_at if self._waits_for_body() else None
         timer = self.timeout_keep_alive_task
         if timer is not None:
@@ -510,9 +494,9 @@ class NodeProtocol(HttpToolsProtocol):
 
     def waits_too_long(self, now: float) -> bool:
         """Tell whether a request has been on its way for too long; to be asked regularly."""
-        if self._is_in_flight() and self._waits_for_body() and now - self._body_at > BODY_PAUSE_S:
+        if self.is_in_flight() and self._waits_for_body() and now - self._body_at > BODY_PAUSE_S:
             return True
-        return 0 < self._waiting_since < now - HEAD_S and not self._is_in_flight() and not self.transport.is_closing()
+        return 0 < self._waiting_since < now - HEAD_S and not self.is_in_flight() and not self.transport.is_closing()
 
     def has_idled(self, now: float) -> bool:
         """Tell whether a connection is to be closed that uvicorn's own timer does not watch."""
@@ -526,7 +510,7 @@ class NodeProtocol(HttpToolsProtocol):
     def dismiss(self, answer: bytes) -> None:
         """Say why, and close."""
         if not self.transport.is_closing():
-            if not (self._is_in_flight() and self.cycle.response_started):
+            if not (self.is_in_flight() and self.cycle.response_started):
                 self.transport.write(answer)
             self.transport.close()
 

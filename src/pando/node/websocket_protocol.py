@@ -13,7 +13,7 @@ from typing import Any, Final
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-from pando.node.http_protocol import plain_answer
+from pando.node.plain_answers import plain_answer
 
 PING_S: Final = 30.0
 """Pause between pings: they keep proxies from ending a silent connection. No answer is waited for, since some clients

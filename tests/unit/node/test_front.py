@@ -15,6 +15,7 @@ from fake_http_node import FakeNode, answer, read_body
 from pando.errors import InvalidSetting
 from pando.log import EventLog
 from pando.node.front import Front, FrontOptions, parse_options
+from pando.node.plain_answers import full_answer
 
 MIB = 1 << 20
 
@@ -361,6 +362,88 @@ def test_a_read_that_every_node_drops_may_be_sent_again():
     run(scenario())
 
 
+async def end_unread(seen, reader, writer):
+    """As a node that has too many connections, and had ended this one when the request came."""
+    writer.write(full_answer("this one was idle the longest", is_unread=True))
+    await writer.drain()
+    writer.close()
+
+
+def test_a_write_that_a_node_did_not_read_goes_to_another_node():
+    async def scenario():
+        a, b = FakeNode("a", script=end_unread), FakeNode("b")
+        async with front_of(a, b) as (_, client):
+            for _ in range(3):
+                async with client.post("/", data=b"x") as found:
+                    assert (found.status, await found.text()) == (200, "b")
+            assert a.seen, "it stays in turn: it is well, only full"
+            assert [seen.body for seen in b.seen] == [b"x"] * 3
+
+    run(scenario())
+
+
+def test_a_write_that_the_only_node_did_not_read_is_sent_there_again_over_another_connection():
+    async def script(seen, reader, writer):
+        if len(node.seen) == 1:
+            return await end_unread(seen, reader, writer)
+        return answer(b"done")
+
+    node = FakeNode(script=script)
+
+    async def scenario():
+        async with front_of(node) as (_, client), client.post("/", data=b"x") as found:
+            assert (found.status, await found.text()) == (200, "done")
+            assert [seen.body for seen in node.seen] == [b"x", b"x"]
+
+    run(scenario())
+
+
+def test_an_idle_connection_that_a_node_ends_leaves_no_answer_for_the_next_request():
+    told = asyncio.Event()
+
+    async def script(seen, reader, writer):
+        if len(node.seen) > 1:
+            return answer(b"done")
+        writer.write(answer(b"first"))
+        await writer.drain()
+        await answered.wait()
+        await end_unread(seen, reader, writer)
+        told.set()
+        return None
+
+    node = FakeNode(script=script)
+    answered = asyncio.Event()
+
+    async def scenario():
+        async with front_of(node) as (_, client):
+            async with client.post("/", data=b"x") as found:
+                assert await found.text() == "first"
+            answered.set()
+            await told.wait()
+            async with client.post("/", data=b"y") as found:
+                assert (found.status, await found.text()) == (200, "done")
+
+    run(scenario())
+
+
+def test_a_write_that_no_node_reads_may_be_sent_again():
+    async def scenario():
+        a, b = FakeNode(script=end_unread), FakeNode(script=end_unread)
+        async with front_of(a, b) as (_, client):
+            async with client.post("/", data=b"x") as found:
+                assert await failure(found) == (503, "RETRY_LATER", True)
+            assert (len(a.seen), len(b.seen)) == (2, 2)
+
+            async def body():
+                yield b"a stream can be sent once"
+
+            async with client.post("/", data=body()) as found:
+                assert await failure(found) == (503, "RETRY_LATER", True)
+            assert len(a.seen) + len(b.seen) == 5
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     "begin", [b"Content-Length: 200000\r\n\r\n" + bytes(1000), b"Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n"]
 )
@@ -468,6 +551,27 @@ def test_a_client_that_leaves_closes_the_websocket_at_the_node():
                 await socket.send_str("x")
                 socket._response.connection.transport.abort()
             await asyncio.wait_for(ended.wait(), 5)
+
+    run(scenario())
+
+
+def test_a_websocket_whose_request_was_not_read_is_asked_for_again():
+    asked = []
+
+    async def handler(request):
+        asked.append(request)
+        if len(asked) == 1:
+            return aiohttp.web.Response(status=503, headers={"Pando-Unread": "1", "Connection": "close"})
+        socket = aiohttp.web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str("here")
+        await socket.receive()
+        return socket
+
+    async def scenario():
+        async with websocket_node(handler) as client, client.ws_connect("/") as socket:
+            assert await socket.receive_str() == "here"
+            assert len(asked) == 2
 
     run(scenario())
 
