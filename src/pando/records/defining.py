@@ -7,7 +7,7 @@ something new (`schema_cache`). Not here: what a definition may be (`collections
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random  # noqa: TID251 - only the type; the generator is passed in
@@ -42,7 +42,6 @@ PROVIDERS: Final = frozenset(
     )
 )
 """OAuth2 providers that a collection may name."""
-SortKey = Callable[[Collection], Any]
 QUERY_CHARS_MAX: Final = 5000
 TRUNCATE_STEP: Final = 500
 

@@ -7,11 +7,12 @@ message and code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from pando.errors import PandoError, SqlError
 from pando.types import Bookmark
 
 Value = None | int | float | str | bytes
@@ -59,11 +60,42 @@ class Reading(Reads, Protocol):
         ...
 
 
+Refused = Callable[[SqlError], PandoError]
+"""Makes the error that a caller is told of what SQLite said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One row of a table."""
+
+    table: str
+    id: str
+
+
 class Transaction(Reads, Protocol):
     """Reads and writes in one transaction of the primary; queries see its writes."""
 
     async def execute(self, sql: str, args: Sequence[Value] = ()) -> Written:
         """Run one statement that writes."""
+        ...
+
+    async def later(self, statement: Statement, refused: Refused, place: Place | None = None) -> None:
+        """Have a statement run before anything that could tell whether it has, in the order of these calls.
+
+        `place`: it writes this row and no other of its table. Its error may be raised by any later call or the commit.
+        """
+        ...
+
+    async def settle(self) -> None:
+        """Run what is to run later."""
+        ...
+
+    def reads_of(self, table: str, ids: Sequence[str]) -> Reads:
+        """Read for a question about nothing but these rows."""
+        ...
+
+    def is_unwritten(self, sql: str) -> bool:
+        """Tell whether the transaction surely has written to none of the tables that a query reads."""
         ...
 
 
@@ -97,8 +129,24 @@ class Engine(Protocol):
         """Tell whether what was read then would be read now; False as soon as that is about to end."""
         ...
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody else can write between what is read here and what is written then."""
+        ...
+
+    def reads_of(self, table: str, ids: Sequence[str]) -> Reads:
+        """Read for a question about nothing but these rows of a table."""
+        ...
+
     async def write(self, statements: Sequence[Statement]) -> list[Written]:
         """Run statements in one transaction, all or nothing. On return they are as durable as the node promises."""
+        ...
+
+    async def put(self, statements: Sequence[Statement], refused: Refused, place: Place) -> None:
+        """The same for statements whose results nobody needs; the first writes `place` and no other row of its table.
+
+        Raises what `refused` makes of SQLite's error: in a transaction perhaps from a later call, or its commit.
+        """
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:

@@ -14,14 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pando.records.engine import Value
-from pando.records.fields import FieldValue, casting, jsontext, ops
+from pando.records.fields import FieldValue, casting, ops
 from pando.records.fields.ops import AnyOps
 from pando.records.model import SUPERUSERS, Collection, Field
 
 COLUMN_SETS_MAX: Final = 64
 """Different lists of columns that a collection remembers how to read; rows are read with one or two."""
-
-_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +65,6 @@ class Record:
     def with_expand(self, expand: Mapping[str, Record | Sequence[Record]]) -> Record:
         """Give the same record with other records at its side."""
         return replace(self, expand=expand)
-
-    def with_values(self, values: Mapping[str, FieldValue]) -> Record:
-        """Give the same record with some values changed."""
-        return replace(self, values={**self.values, **values})
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +124,6 @@ def record_json(record: Record, viewer: Viewer) -> dict[str, object]:
         elif (made := to_json(record, viewer)) is not _ABSENT:
             found[name] = made
     return found
-
-
-def encode_record(record: Record, viewer: Viewer) -> bytes:
-    """Give the JSON text of a record."""
-    return jsontext.encode(record_json(record, viewer))
 
 
 # -- what is worked out once per collection ---------------------------------------------------------------------------

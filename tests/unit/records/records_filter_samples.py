@@ -1,8 +1,8 @@
 """A few fixed records, and one line to ask about them."""
 
-from records_filter_world import NOW, make_database, make_schema
+from records_filter_world import NOW, Identity, make_database, make_schema
 
-from pando.records.filter import Compiler, Filter, Identity, Question, RequestInfo, Trust
+from pando.records.filter import Compiler, Filter, Question, RequestInfo, Trust
 
 
 def user(name, level=0, friends=(), group="", public=1, secret="s"):

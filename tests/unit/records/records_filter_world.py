@@ -1,12 +1,14 @@
 """Records to ask about: a schema with relations of all kinds, its tables in SQLite, random data and random filters."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import apsw
 from hypothesis import strategies as st
 
-from pando.records.filter import Identity, RequestInfo
+from pando.records.filter import RequestInfo
 from pando.records.model import (
     AuthOptions,
     BoolField,
@@ -24,6 +26,14 @@ from pando.records.model import (
 )
 
 NOW = datetime(2026, 1, 31, 12, 30, 15, 123000, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who has signed in."""
+
+    collection: Collection
+    values: Mapping[str, object]
 
 
 def relation(name, target, most):

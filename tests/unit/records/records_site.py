@@ -63,6 +63,19 @@ class Log:
         self.lines.append({"event": name, **facts})
 
 
+TEXT = {"name": "title", "type": "text"}
+NUMBER = {"name": "n", "type": "number"}
+SECRET = {"name": "secret", "type": "text", "hidden": True}
+"""Fields that many collections have."""
+CLOSED = dict.fromkeys(("listRule", "viewRule", "createRule", "updateRule", "deleteRule"))
+"""Rules that let superusers alone do anything."""
+
+
+def relation(name: str, target: Any, **more: Any) -> dict[str, Any]:
+    """A field that names a record of another collection."""
+    return {"name": name, "type": "relation", "collectionId": target["id"], "maxSelect": 1, **more}
+
+
 MULTIPART = "multipart/form-data; boundary=----between"
 
 
@@ -205,3 +218,9 @@ class Site:
         answer = self("POST", "collections/users/auth-with-password", body)
         assert answer.status == 200, answer.body
         return made, answer.json["token"]
+
+
+def listed(site: Site, collection: str, token: str = "", **query: str) -> Answer:
+    """Ask for a list."""
+    text = "&".join(f"{name}={quote(value)}" for name, value in query.items())
+    return site("GET", f"collections/{collection}/records?{text}", token=token)

@@ -3,17 +3,7 @@
 import asyncio
 
 import pytest
-from records_site import PASSWORD, Site
-
-TEXT = {"name": "title", "type": "text"}
-NUMBER = {"name": "n", "type": "number"}
-
-
-@pytest.fixture
-def site(tmp_path):
-    made = Site(tmp_path).begin()
-    yield made
-    made.close()
+from records_site import NUMBER, PASSWORD, TEXT, Site
 
 
 def items(answer):

@@ -1,17 +1,8 @@
 """Records whose collection has changed since they were stored, and rules that name what is not there any more."""
 
 import pytest
-from records_site import Site
 
 RULES = ("listRule", "viewRule", "createRule", "updateRule", "deleteRule")
-
-
-@pytest.fixture
-def site(tmp_path):
-    made = Site(tmp_path)
-    made.begin()
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize(

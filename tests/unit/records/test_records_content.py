@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pando.records.files.content import content_type_of, file_headers, is_allowed, is_inline, sniff
+from pando.records.files.content import content_type_of, file_headers, is_inline, sniff
 from pando.records.files.signatures import ALIASES, HEAD_BYTES, Kind
 from pando.records.files.storage import Stored
 
@@ -185,28 +185,6 @@ SCALARS = st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=
 @given(st.lists(SCALARS | st.lists(SCALARS) | st.dictionaries(st.text(), SCALARS), max_size=5))
 def test_json_of_any_kind_is_known(value):
     assert sniff(json.dumps(value).encode()).mime == "application/json"
-
-
-@pytest.mark.parametrize(
-    ("mime", "listed", "expected"),
-    [
-        ("image/png", None, True),
-        ("image/png", (), True),
-        ("image/png", ("image/jpeg", "image/png"), True),
-        ("image/png", ("image/jpeg",), False),
-        ("image/png", ("IMAGE/PNG ",), True),
-        (PLAIN, ("text/plain",), True),
-        ("text/plain", (PLAIN,), True),
-        (HTML, ("text/plain",), False),
-        ("audio/mpeg", ("audio/mp3",), True),
-        ("audio/wav", ("audio/x-wav",), True),
-        ("image/jpeg", ("image/jpg",), True),
-        ("image/png", ("image/*",), False),
-        ("image/png", ("",), False),
-    ],
-)
-def test_allowed_types(mime, listed, expected):
-    assert is_allowed(Kind(mime, ""), listed) is expected
 
 
 def test_aliases_are_other_names():

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from records_site import MULTIPART, Site, multipart
+from records_site import MULTIPART, multipart
 
 from pando.errors import OutcomeUnknown, StorageFull
 from pando.records.files import spool
@@ -17,13 +17,6 @@ TITLE = {"name": "title", "type": "text"}
 ONE = {"name": "one", "type": "file", "maxSelect": 1}
 MANY = {"name": "many", "type": "file", "maxSelect": 3}
 RECORDS = "collections/docs/records"
-
-
-@pytest.fixture
-def site(tmp_path):
-    made = Site(tmp_path).begin()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import os
 
 import pytest
 import small_s3
-from records_site import Site
 
 from pando.api.records_fetch import FETCHES_MAX, WAITING_MAX, NodeFiles
 from pando.clock import VirtualClock
@@ -22,13 +21,6 @@ from pando.testing.waiting import turns, until
 
 ONE = {"name": "one", "type": "file"}
 KEY = "c1/r1/a_0123456789.txt"
-
-
-@pytest.fixture
-def site(tmp_path):
-    made = Site(tmp_path).begin()
-    yield made
-    made.close()
 
 
 def create(site, content=b"content", *, collection="docs"):

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 from records_filter_samples import ROWS, SCHEMA, ask, posts, signed_in, user, users
-from records_filter_world import make_schema
+from records_filter_world import Identity, make_schema
 
-from pando.records.filter import Identity, RequestInfo
+from pando.records.filter import RequestInfo
 from pando.records.filter.request import MISSING, Area, RequestPath
 
 ALL = "p1 p2 p3 p4 p5"

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 from records_filter_samples import ROWS, SCHEMA, ask, post, signed_in, user
-from records_filter_world import NOW, column, make_database, make_schema
+from records_filter_world import NOW, Identity, column, make_database, make_schema
 
 from pando.errors import InvariantError
-from pando.records.filter import Compiler, Filter, Identity, Question, RequestInfo, Trust
+from pando.records.filter import Compiler, Filter, Question, RequestInfo, Trust
 from pando.records.filter.select import CACHED_MAX, TEXTS_MAX, VARIANTS_MAX, Referring
 from pando.records.model import Collection, CollectionType, RelationField, Rules, Schema, TextField
 from pando.records.problems import ApiError

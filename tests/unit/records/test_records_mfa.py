@@ -64,22 +64,18 @@ ORIGINS = [Origin(f"o{number}", f"f{number}") for number in range(7)]
 
 
 @pytest.mark.parametrize(
-    ("kept", "found", "known", "removed", "is_alert"),
+    ("kept", "found", "known", "removed"),
     [
-        (0, "new", None, [], False),
-        (1, "f0", "o0", [], False),
-        (1, "new", None, [], True),
-        (4, "new", None, [], True),
-        (5, "new", None, ["o4"], True),
-        (5, "f4", "o4", [], False),
-        (7, "new", None, ["o4", "o5", "o6"], True),
-        (7, "f6", "o6", ["o4", "o5"], False),
+        (0, "new", None, []),
+        (1, "f0", "o0", []),
+        (1, "new", None, []),
+        (4, "new", None, []),
+        (5, "new", None, ["o4"]),
+        (5, "f4", "o4", []),
+        (7, "new", None, ["o4", "o5", "o6"]),
+        (7, "f6", "o6", ["o4", "o5"]),
     ],
 )
-def test_origins(kept, found, known, removed, is_alert):
+def test_origins(kept, found, known, removed):
     plan = plan_origin(ORIGINS[:kept], found)
-    assert (plan.known and plan.known.id, [each.id for each in plan.removed], plan.is_alert) == (
-        known,
-        removed,
-        is_alert,
-    )
+    assert (plan.known and plan.known.id, [each.id for each in plan.removed]) == (known, removed)

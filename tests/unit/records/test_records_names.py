@@ -9,7 +9,6 @@ from pando.records.files.names import (
     extension_of,
     file_key,
     is_safe_part,
-    record_prefix,
     snake_case,
     stored_name,
     thumb_key,
@@ -99,7 +98,6 @@ def test_parts_that_lead_elsewhere_are_not_found(part):
         lambda: file_key("c", "r", part),
         lambda: file_key("c", part, "n"),
         lambda: file_key(part, "r", "n"),
-        lambda: record_prefix("c", part),
         lambda: thumb_key(part, "r", "n", "1x1"),
         lambda: thumb_key("c", "r", "n", f"../{part}"),
     ):
@@ -109,7 +107,6 @@ def test_parts_that_lead_elsewhere_are_not_found(part):
 
 
 def test_keys():
-    assert record_prefix("c1", "r1") == "c1/r1"
     assert file_key("c1", "r1", "a_1.png") == "c1/r1/a_1.png"
     assert thumbs_prefix("c1", "r1", "a_1.png") == "c1/r1/thumbs_a_1.png"
     assert thumb_key("c1", "r1", "a_1.png", "100x100") == "c1/r1/thumbs_a_1.png/100x100_a_1.png"

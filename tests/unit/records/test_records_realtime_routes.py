@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 from records_realtime_site import KEY, RealtimeSite
-from records_site import PASSWORD
+from records_site import PASSWORD, SECRET
 
 from pando import limits
 from pando.api.records_realtime import CUT_S
@@ -15,7 +15,6 @@ from pando.records.realtime.client_ids import make_client_id
 from pando.testing.waiting import turns, until
 
 TITLE = {"name": "title", "type": "text"}
-SECRET = {"name": "secret", "type": "text", "hidden": True}
 
 
 @pytest.fixture

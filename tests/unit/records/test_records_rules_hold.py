@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from records_filter_reference import World, find
-from records_filter_world import NOW, column, filters, make_schema, records, texts
+from records_filter_world import NOW, Identity, column, filters, make_schema, records, texts
 from records_site import Site
 
 from pando.records.auth.tokens import Issuer
 from pando.records.engine import Statement
-from pando.records.filter import Identity, RequestInfo
+from pando.records.filter import RequestInfo
 
 EVERY = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 SCHEMA = make_schema()

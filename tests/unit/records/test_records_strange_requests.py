@@ -1,29 +1,7 @@
 """Strange requests: whatever is sent, the answer is a record or says what is wrong; nothing of ours fails."""
 
-from urllib.parse import quote
-
 import pytest
-from records_site import Site
-
-TEXT = {"name": "title", "type": "text"}
-NUMBER = {"name": "n", "type": "number"}
-
-
-@pytest.fixture
-def site(tmp_path):
-    made = Site(tmp_path).begin()
-    yield made
-    made.close()
-
-
-def relation(name, target, **more):
-    return {"name": name, "type": "relation", "collectionId": target["id"], "maxSelect": 1, **more}
-
-
-def listed(site, collection, token="", **query):
-    text = "&".join(f"{name}={quote(value)}" for name, value in query.items())
-    return site("GET", f"collections/{collection}/records?{text}", token=token)
-
+from records_site import NUMBER, TEXT, listed, relation
 
 STRANGE_FILTERS = [
     "strftime('%s','now','x')=''",

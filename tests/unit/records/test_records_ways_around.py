@@ -2,33 +2,11 @@
 
 import asyncio
 from random import Random
-from urllib.parse import quote
 
 import pytest
-from records_site import Site
+from records_site import CLOSED, NUMBER, SECRET, TEXT, listed, relation
 
 from pando.records.engine import Statement
-
-TEXT = {"name": "title", "type": "text"}
-NUMBER = {"name": "n", "type": "number"}
-SECRET = {"name": "secret", "type": "text", "hidden": True}
-CLOSED = dict.fromkeys(("listRule", "viewRule", "createRule", "updateRule", "deleteRule"))
-
-
-@pytest.fixture
-def site(tmp_path):
-    made = Site(tmp_path).begin()
-    yield made
-    made.close()
-
-
-def relation(name, target, **more):
-    return {"name": name, "type": "relation", "collectionId": target["id"], "maxSelect": 1, **more}
-
-
-def listed(site, collection, token="", **query):
-    text = "&".join(f"{name}={quote(value)}" for name, value in query.items())
-    return site("GET", f"collections/{collection}/records?{text}", token=token)
 
 
 def found(site, collection, token="", **query):

@@ -6,14 +6,11 @@ from urllib.parse import quote
 
 import pytest
 from records_realtime_site import RealtimeSite
-from records_site import PASSWORD
+from records_site import PASSWORD, SECRET, TEXT, relation
 
 from pando.api.records_table import ROUTES
 from pando.records.auth.tokens import Issuer
 
-TEXT = {"name": "title", "type": "text"}
-SECRET = {"name": "secret", "type": "text", "hidden": True}
-CLOSED = dict.fromkeys(("listRule", "viewRule", "createRule", "updateRule", "deleteRule"))
 OWN = "owner = @request.auth.id"
 
 
@@ -25,10 +22,6 @@ def site(tmp_path):
         yield made
     finally:
         made.close()
-
-
-def relation(name, target, **more):
-    return {"name": name, "type": "relation", "collectionId": target["id"], "maxSelect": 1, **more}
 
 
 def alike(one, other, *, but):

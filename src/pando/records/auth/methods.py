@@ -1,30 +1,21 @@
-"""What the sign-in routes answer, and how an identity is looked for. Pure.
+"""What the sign-in routes answer. Pure.
 
     auth-methods    {"password","oauth2","mfa","otp","authProviders","usernamePassword","emailPassword"}
     signed in       {"meta"?,"record","token"}
 
-Not here: checking the password (`pando.records.auth.passwords`), the second factor (`pando.records.auth.mfa`).
+Not here: looking for who signs in (`pando.records.signing_in`), checking the password (`pando.records.auth.passwords`),
+the second factor (`pando.records.auth.mfa`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from pando.errors import invariant
-from pando.records.collections.indexes import unique_on
-from pando.records.model import AuthOptions, Collection, PasswordAuth
-from pando.records.problems import Problem, ValidationFailed, forbidden, not_found
-
-_NOT_IN: Final = Problem("validation_in_invalid", "Not one of the identity fields of the collection.")
-_LOOKS_LIKE_MAIL: Final = re.compile(r"[^\s@\"(),:;<>\[\\\]]+@[^\s@.]+(\.[^\s@.]+)*")
-_MAIL_CHARS_MAX: Final = 320
-
+from pando.records.model import AuthOptions
 
 # -- auth-methods -----------------------------------------------------------------------------------------------------
 
@@ -105,49 +96,3 @@ def signed_in(record: bytes, token: str, meta: bytes | None = None) -> bytes:
     invariant(bool(record) and meta != b"", "the parts of an answer are JSON")
     answer = SignedIn(record=msgspec.Raw(record), token=token, meta=UNSET if meta is None else msgspec.Raw(meta))
     return msgspec.json.encode(answer)
-
-
-# -- looking for an identity ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One way to look for an identity: a field, and whether its unique index takes upper and lower case for equal."""
-
-    field: str
-    is_case_insensitive: bool
-
-
-def password_auth_of(collection: Collection) -> PasswordAuth:
-    """Give the password settings. Raises 404 for a collection nobody signs in to, 403 if passwords are off."""
-    if collection.auth is None:
-        raise not_found("Nobody signs in to this collection.")
-    if not collection.auth.password_auth.enabled:
-        raise forbidden("Signing in with a password is off for this collection.")
-    return collection.auth.password_auth
-
-
-def identity_attempts(collection: Collection, identity: str, asked_field: str = "") -> tuple[Attempt, ...]:
-    """Say in which fields to look for an identity, in this order; the first record found is meant.
-
-    What looks like a mail address is looked for in `email` first. Raises as `password_auth_of`, and ValidationFailed
-    if the caller asked for a field that is none of the collection's identity fields.
-    """
-    fields = password_auth_of(collection).identity_fields
-    if asked_field:
-        if asked_field not in fields:
-            raise ValidationFailed({"identityField": _NOT_IN})
-        fields = (asked_field,)
-    elif "email" in fields and looks_like_mail(identity):
-        fields = ("email", *(name for name in fields if name != "email"))
-    return tuple(Attempt(name, _is_case_insensitive(collection, name)) for name in fields)
-
-
-def looks_like_mail(text: str) -> bool:
-    """Whether a text may be a mail address; nothing is refused for it, it only decides what is tried first."""
-    return len(text) <= _MAIL_CHARS_MAX and _LOOKS_LIKE_MAIL.fullmatch(text) is not None
-
-
-def _is_case_insensitive(collection: Collection, name: str) -> bool:
-    index = unique_on(collection.indexes, name)
-    return index is not None and index.columns[0].collate.lower() == "nocase"

@@ -24,11 +24,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class OriginPlan:
-    """What a sign-in changes: the row that is used again (None: a new one), those that go, whether to send a mail."""
+    """What a sign-in changes: the row that is used again (None: a new one), and those that go."""
 
     known: Origin | None
     removed: tuple[Origin, ...]
-    is_alert: bool
 
 
 def fingerprint(address: str, user_agent: str) -> str:
@@ -37,10 +36,7 @@ def fingerprint(address: str, user_agent: str) -> str:
 
 
 def plan_origin(latest_first: Sequence[Origin], found: str) -> OriginPlan:
-    """Decide about a sign-in from `found`, given a record's origins, the one used last first.
-
-    A first sign-in ever is no reason for a mail.
-    """
+    """Decide about a sign-in from `found`, given a record's origins, the one used last first."""
     known = next((each for each in latest_first if each.fingerprint == found), None)
     others = [each for each in latest_first if each is not known]
-    return OriginPlan(known, tuple(others[ORIGINS_KEPT_MAX - 1 :]), known is None and bool(latest_first))
+    return OriginPlan(known, tuple(others[ORIGINS_KEPT_MAX - 1 :]))

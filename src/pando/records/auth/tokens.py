@@ -7,7 +7,7 @@
 Nothing is stored: a token dies with its time, with the record's token key or with the kind's secret. Checking one thus
 takes three steps: read the claims unverified, look the record up, verify with its key. What was verified is remembered,
 for the same key only, so that the usual request pays a dictionary lookup. Pure.
-Not here: looking records up (`pando.records.auth.identity`), tokens for SQL (`pando.node.tokens`).
+Not here: looking records up (`pando.records.desk`), tokens for SQL (`pando.node.tokens`).
 """
 
 from __future__ import annotations

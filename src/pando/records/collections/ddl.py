@@ -263,11 +263,6 @@ def drop_views(views: Iterable[Collection]) -> list[Statement]:
     return [drop_view(each) for each in views]
 
 
-def create_views(views: Iterable[Collection]) -> list[Statement]:
-    """Make views again."""
-    return [create_view(each) for each in views]
-
-
 def _change_view(old: Collection, new: Collection) -> list[Statement]:
     if old.name == new.name and old.view_query == new.view_query:
         return []

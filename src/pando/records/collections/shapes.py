@@ -117,11 +117,6 @@ def options_value(options: model.AuthOptions) -> dict[str, object]:
     return plain
 
 
-def same(one: object, other: object) -> bool:
-    """Tell whether two structs or collections have the same JSON."""
-    return msgspec.json.encode(one) == msgspec.json.encode(other)
-
-
 def _convert(value: object, decoder: msgspec.json.Decoder[_Struct]) -> _Struct:
     """Go through bytes: `msgspec.Raw` is made by decoding only."""
     try:

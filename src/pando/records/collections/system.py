@@ -23,7 +23,6 @@ EXTERNAL_AUTHS: Final = "_externalAuths"
 AUTH_ORIGINS: Final = "_authOrigins"
 USERS: Final = "users"
 USERS_ID: Final = "_pb_users_auth_"
-SYSTEM_NAMES: Final = (MFAS, OTPS, EXTERNAL_AUTHS, AUTH_ORIGINS, SUPERUSERS)
 
 SUPERUSER_TOKEN_S: Final = 86_400
 _OWN: Final = "@request.auth.id != '' && recordRef = @request.auth.id && collectionRef = @request.auth.collectionId"

@@ -1,7 +1,7 @@
 """What values fields take, per type: reading, checking, columns, JSON. See the Contracts in records/DESIGN.md."""
 
 from pando.records.fields.base import FieldOps
-from pando.records.fields.ops import AnyOps, check_all, ops, zeros
+from pando.records.fields.ops import AnyOps, ops
 from pando.records.fields.values import FieldValue, GeoPoint, JsonValue, NewFile, Number, PlainPassword
 
 __all__ = [
@@ -13,7 +13,5 @@ __all__ = [
     "NewFile",
     "Number",
     "PlainPassword",
-    "check_all",
     "ops",
-    "zeros",
 ]

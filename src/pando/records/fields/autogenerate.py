@@ -56,12 +56,6 @@ def from_field(field: TextField, random: Random) -> str:
         raise bad_request(f"The field {field.name} cannot make values: {error}.") from error
 
 
-def check_pattern(pattern: str) -> None:
-    """Raise PatternError unless texts can be made of a pattern, as long ones as it allows."""
-    if _longest(patterns.parse(pattern)) > GENERATED_CHARS_MAX:
-        raise PatternError(f"the pattern makes texts of more than {GENERATED_CHARS_MAX} characters")
-
-
 def made_up_on_create(
     collection: Collection, values: Mapping[str, FieldValue], now: str, random: Random
 ) -> dict[str, FieldValue]:
@@ -112,21 +106,6 @@ class _Maker:
                     self.add(node.item)
             case Anchor():
                 raise PatternError("a pattern that makes texts has no anchors")
-
-
-def _longest(node: Node) -> int:
-    match node:
-        case Chars():
-            _members(node)
-            return 1
-        case Sequence():
-            return sum(_longest(item) for item in node.items)
-        case Choice():
-            return max(_longest(option) for option in node.options)
-        case Repeat():
-            return (node.low + OPEN_COUNT_EXTRA if node.high is None else node.high) * _longest(node.item)
-        case Anchor():
-            raise PatternError("a pattern that makes texts has no anchors")
 
 
 @lru_cache(maxsize=CLASSES_CACHED_MAX)

@@ -5,7 +5,7 @@ Pure. Not here: what they do (the modules of the types).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -17,9 +17,7 @@ from pando.records.fields.documents import GeoPointOps, JsonOps
 from pando.records.fields.numbers import BoolOps, NumberOps
 from pando.records.fields.passwords import PasswordOps
 from pando.records.fields.texts import EditorOps, EmailOps, TextOps, UrlOps
-from pando.records.fields.values import FieldValue
 from pando.records.model import Field
-from pando.records.problems import Problem
 
 AnyOps: TypeAlias = FieldOps[Any]
 
@@ -50,14 +48,3 @@ def ops(field: Field) -> AnyOps:
     make = _MAKERS.get(field.type)
     invariant(make is not None, "every type of field has its operations", type=field.type)
     return make(field)  # type: ignore[misc]
-
-
-def zeros(fields: Iterable[Field]) -> dict[str, FieldValue]:
-    """Give the values of a record of which nothing was set yet."""
-    return {each.name: ops(each).zero for each in fields}
-
-
-def check_all(fields: Iterable[Field], values: Mapping[str, FieldValue]) -> dict[str, Problem]:
-    """Check values by name, each by its field; what is missing counts as zero."""
-    found = {each.name: ops(each).check(values.get(each.name, ops(each).zero)) for each in fields}
-    return {name: problem for name, problem in found.items() if problem}

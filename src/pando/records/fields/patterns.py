@@ -162,7 +162,6 @@ _CATEGORIES: Final = frozenset(
     }.items()
     for minor in ("", *minors)
 )
-EMPTY: Final = Sequence(())
 
 
 def invert(ranges: Ranges) -> Ranges:

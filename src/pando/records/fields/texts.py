@@ -19,8 +19,6 @@ TEXT_CHARS_DEFAULT: Final = 5000
 """What `max` 0 of a text field means."""
 EDITOR_SIZE_BYTES_DEFAULT: Final = 5 * 1024 * 1024
 """What `maxSize` 0 of an editor field means."""
-ID_PATTERN_DEFAULT: Final = "^[a-z0-9]+$"
-"""The pattern of ids in collections that say nothing else; it leaves no room for two ids that differ only in case."""
 
 _FORBIDDEN_IN_ID: Final = frozenset("./\\|\"'`<>:?*%$")
 _RESERVED_IDS: Final = frozenset(
@@ -72,17 +70,6 @@ class TextOps(_TextLikeOps):
         if length > most:
             return Problem("validation_max_text_constraint", f"Must be {most} characters at most.", {"max": most})
         return check_pattern(self.field.pattern, value) or (check_id(value) if self.field.primary_key else None)
-
-    def check_unchanged(self, value: str, stored: str) -> Problem | None:
-        """Check that an update leaves the id as it is: this comes before `check`."""
-        if self.field.primary_key and value != stored:
-            return Problem("validation_pk_change", "The id of a record cannot be changed.")
-        return None
-
-    @property
-    def is_id_case_sensitive(self) -> bool:
-        """Whether two ids could differ only in case, so that the writer must look for such a one."""
-        return self.field.primary_key and self.field.pattern != ID_PATTERN_DEFAULT
 
     def column_sql(self) -> str:
         """Give the column's definition; an id has a default of its own, for rows that SQL inserts."""

@@ -8,15 +8,14 @@ Not here: ranges and conditions (`pando.records.files.ranges`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote
 
 from pando.records.files.ranges import format_date
-from pando.records.files.signatures import ALIASES, HEAD_BYTES, Kind, sniff
+from pando.records.files.signatures import HEAD_BYTES, Kind, sniff
 from pando.records.files.storage import Stored
 
-__all__ = ["HEAD_BYTES", "Kind", "content_type_of", "file_headers", "is_allowed", "is_inline", "sniff"]
+__all__ = ["HEAD_BYTES", "Kind", "content_type_of", "file_headers", "is_inline", "sniff"]
 
 CONTENT_SECURITY_POLICY: Final = "default-src 'none'; media-src 'self'; style-src 'unsafe-inline'; sandbox"
 CACHE_CONTROL: Final = "max-age=2592000, stale-while-revalidate=86400"
@@ -48,15 +47,6 @@ _INLINE: Final = frozenset(
 def plain_type(content_type: str) -> str:
     """Give a type without its parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
-
-
-def is_allowed(kind: Kind, mime_types: Iterable[str] | None) -> bool:
-    """Whether a field takes content of this kind, by any name of its type; a field that names no types takes all."""
-    named = {plain_type(each) for each in mime_types or ()}
-    if not named:
-        return True
-    found = plain_type(kind.mime)
-    return not named.isdisjoint({found, *ALIASES.get(found, ())})
 
 
 def content_type_of(stored: Stored, name: str) -> str:

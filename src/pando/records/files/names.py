@@ -87,11 +87,6 @@ def is_safe_part(part: str) -> bool:
         return False
 
 
-def record_prefix(collection_id: str, record_id: str) -> str:
-    """Give what the keys of a record's files begin with. Raises 404 for ids that can be no part of a key."""
-    return _joined(collection_id, record_id)
-
-
 def file_key(collection_id: str, record_id: str, name: str) -> str:
     """Give the key of a file. Raises 404 for what can be no part of a key."""
     if name.endswith(ATTRIBUTES_SUFFIX):

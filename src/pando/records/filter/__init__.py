@@ -10,7 +10,7 @@ Compared with PocketBase 0.40.4 on random schemas, rules and filters, answers di
 - `x != false` about something absent is plain: PocketBase has SQLite's `IS NOT FALSE` for it, which looks at truth.
 """
 
-from pando.records.filter.request import AuthRecord, Identity, RequestInfo
+from pando.records.filter.request import AuthRecord, RequestInfo
 from pando.records.filter.select import Compiled, Compiler, Filter, Question, Trust
 from pando.records.filter.syntax import FilterError
 
@@ -20,7 +20,6 @@ __all__ = [
     "Compiler",
     "Filter",
     "FilterError",
-    "Identity",
     "Question",
     "RequestInfo",
     "Trust",

@@ -30,14 +30,6 @@ class AuthRecord(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A plain AuthRecord."""
-
-    collection: Collection
-    values: Mapping[str, object]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestInfo:
     """One request. Header names in lower case with `_`; `body` is normalised, its keys without modifiers."""

@@ -119,6 +119,8 @@ class Compiled:
     columns: tuple[str, ...] = ()
     tables: frozenset[str] = frozenset()
     is_volatile: bool = False
+    is_of_rows: bool = False
+    """Whether nothing but the collection's own rows is looked at, each by itself."""
 
     @property
     def is_of_values(self) -> bool:
@@ -135,6 +137,7 @@ class _Template:
     columns: tuple[str, ...]
     tables: frozenset[str]
     is_volatile: bool
+    is_of_rows: bool
     told: Mapping[Probe, State | bool | str]
     collection: Collection
 
@@ -170,7 +173,9 @@ class Compiler:
             args = tuple(each.value(binding) for each in template.slots)
         except FilterError as error:
             raise bad_request(error.message) from error
-        return Compiled(template.sql, args, template.columns, template.tables, template.is_volatile)
+        return Compiled(
+            template.sql, args, template.columns, template.tables, template.is_volatile, template.is_of_rows
+        )
 
     def check(self, collection: Collection, rule: str, request: RequestInfo, now: datetime) -> None:
         """Raise FilterError unless a rule can be used for a collection."""
@@ -285,8 +290,17 @@ class _Select:
         sql, slots = _written(parts, self._dialect)
         if len(slots) > SLOTS_MAX or len(sql) > limits.SQL_SIZE_BYTES_MAX:
             raise self._for_all(FilterError("the filter is too long"))
-        tables = frozenset(self._context.tables | ({question.collection.name} if question.overlay is None else set()))
-        return _Template(sql, slots, columns, tables, self._context.is_volatile, self._shapes.told, question.collection)
+        others, is_stored = self._context.tables, question.overlay is None
+        return _Template(
+            sql,
+            slots,
+            columns,
+            tables=frozenset(others | ({question.collection.name} if is_stored else set())),
+            is_volatile=self._context.is_volatile,
+            is_of_rows=is_stored and not others and not question.collection.is_view,
+            told=self._shapes.told,
+            collection=question.collection,
+        )
 
     def _for_all(self, error: FilterError) -> FilterError | ApiError:
         """Give the error that is told when filters together go too far."""

@@ -24,7 +24,7 @@ def test_a_new_directory_has_the_system_collections_with_the_ids_that_every_serv
         "_superusers": "pbc_3142635823",
         "users": "_pb_users_auth_",
     }
-    assert {name for name, each in found.items() if each.system} == set(system.SYSTEM_NAMES)
+    assert {name for name, each in found.items() if each.system} == found.keys() - {system.USERS}
     assert all(each.created == each.updated == NOW for each in found.values())
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pando.errors import InvariantError
-from pando.records.fields import GeoPoint, NewFile, PlainPassword, check_all, ops, zeros
+from pando.records.fields import GeoPoint, NewFile, PlainPassword, ops
 from pando.records.model import (
     AutodateField,
     BoolField,
@@ -265,18 +265,6 @@ def test_problems_name_the_bound():
     }
 
 
-def test_an_id_stays_as_it_is():
-    assert ops(ID).check_unchanged("a", "b").code == "validation_pk_change"
-    assert ops(ID).check_unchanged("a", "a") is None
-    assert ops(TextField()).check_unchanged("a", "b") is None
-
-
-def test_ids_of_the_usual_pattern_cannot_differ_in_case_only():
-    assert ops(ID).is_id_case_sensitive
-    assert not ops(TextField(primary_key=True, pattern="^[a-z0-9]+$")).is_id_case_sensitive
-    assert not ops(TextField()).is_id_case_sensitive
-
-
 def test_a_file_is_named_only_if_the_record_has_it():
     its = ops(FileField(max_select=5))
     assert its.check_stored(["a", SOME_FILE], ["a", "b"]) is None
@@ -328,13 +316,3 @@ def test_plain_passwords_are_neither_written_nor_shown():
 def test_columns_that_others_wrote_are_read(field, stored, expected):
     found = ops(field).from_column(stored)
     assert found == expected and type(found) is type(expected)
-
-
-def test_all_values_of_a_record_are_checked_at_once():
-    fields = (TextField(name="a", required=True), NumberField(name="b", max=3), BoolField(name="c", required=True))
-    assert zeros(fields) == {"a": "", "b": 0, "c": False}
-    found = check_all(fields, {"b": 4, "c": True, "other": 1})
-    assert {name: problem.code for name, problem in found.items()} == {
-        "a": "validation_required",
-        "b": "validation_max_number_constraint",
-    }
