@@ -1,6 +1,7 @@
 """Who hears of which change: rules, options, identities, and histories of random changes and subscribers."""
 
 import asyncio
+import gc
 import json
 from dataclasses import replace
 from urllib.parse import quote
@@ -204,6 +205,27 @@ def test_a_bug_is_not_hidden(world):
     world.judge = lambda *_: InternalError("a bug")
     with pytest.raises(InternalError):
         world.dispatch(change(1))
+
+
+def test_a_bug_leaves_no_evaluation_behind(world):
+    ended = []
+
+    async def waits():
+        try:
+            await asyncio.sleep(0)
+        finally:
+            ended.append("the one that waited")
+
+    def judge(_collection, _values, _rule, identity, _options):
+        return waits() if identity is None else InternalError("a bug")
+
+    world.judge = judge
+    world.subscribe(world.connect(), "posts/*")
+    world.subscribe(world.connect(), "posts/*", identity=user())
+    with pytest.raises(InternalError):
+        world.dispatch(change(1))
+    gc.collect()  # a coroutine that nobody awaited would be told of here
+    assert ended == ["the one that waited"]
 
 
 @pytest.mark.parametrize("operation", list(Operation))

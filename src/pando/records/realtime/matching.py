@@ -121,17 +121,27 @@ class Matcher:
         answers: _Answers = {}
         if values is None:
             return answers | dict.fromkeys(left, Ending.MISSED)
+        for start in range(0, len(left), limits.REALTIME_JUDGED_AT_ONCE):
+            part = left[start : start + limits.REALTIME_JUDGED_AT_ONCE]
+            answers.update(await self._judge_at_once(collection, values, part))
+        return answers
+
+    async def _judge_at_once(self, collection: Collection, values: Values, questions: Iterable[_Question]) -> _Answers:
+        answers: _Answers = {}
         waiting: dict[_Question, Coroutine[Any, Any, bytes | None]] = {}
-        for count, question in enumerate(left, 1):
-            found = self._begin(collection, values, question)
-            if isinstance(found, Coroutine):
-                waiting[question] = found
-            else:
-                answers[question] = found
-            if count % limits.REALTIME_JUDGED_AT_ONCE == 0 or count == len(left):
-                ended = await asyncio.gather(*[_ended(rest) for rest in waiting.values()], asyncio.sleep(0))
-                answers.update(zip(waiting, ended, strict=False))
-                waiting.clear()
+        try:
+            for question in questions:
+                found = self._begin(collection, values, question)
+                if isinstance(found, Coroutine):
+                    waiting[question] = found
+                else:
+                    answers[question] = found
+        except BaseException:
+            for rest in waiting.values():
+                rest.close()
+            raise
+        ended = await asyncio.gather(*[_ended(rest) for rest in waiting.values()], asyncio.sleep(0))
+        answers.update(zip(waiting, ended, strict=False))
         return answers
 
     def _begin(
