@@ -56,7 +56,6 @@ class Row:
     env: tuple[str, ...] = ()
     flag: str = ""
     since: str = "0.1"
-    is_reloadable: bool = False
     is_secret: bool = False
     default_text: str = ""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
-from pando.errors import InvalidBookmark, InvalidDatabaseName, InvalidRequest
+from pando.errors import InvalidBookmark, InvalidDatabaseName
 
 TXID = NewType("TXID", int)
 """Number of a commit of one database, from 1, without gaps; 0 means "no commit yet"."""
@@ -37,13 +37,6 @@ SYSTEM_DATABASE = "_pando"
 def format_txid(txid: TXID) -> str:
     """Give the TXID as 16 lower-case hex digits."""
     return f"{txid:016x}"
-
-
-def parse_txid(text: str) -> TXID:
-    """Read 16 hex digits; raises InvalidRequest."""
-    if not re.fullmatch(r"[0-9a-f]{16}", text):
-        raise InvalidRequest(f"a TXID has 16 lower-case hex digits, not {text!r}")
-    return TXID(int(text, 16))
 
 
 def format_checksum(checksum: Checksum) -> str:

@@ -34,7 +34,7 @@ def jump_by_snapshot(replica: Replica, primary: Primary, folder: Path) -> None:
     made.close()
     file = PageFile(str(other))
     file.pin()
-    run_steps(write_snapshot_steps(fs, file, ltx, primary.log.last, timestamp_ms=1, progress=lambda done, total: None))
+    run_steps(write_snapshot_steps(fs, file, ltx, primary.log.last, timestamp_ms=1))
     file.close()
     for path in folder.glob("o.db*"):
         path.unlink()

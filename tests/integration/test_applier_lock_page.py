@@ -49,9 +49,7 @@ def table_of(path: Path) -> PageChecksums:
 def snapshot(path: Path, out: Path, position: Position) -> None:
     file = PageFile(str(path))
     file.pin()
-    run_steps(
-        write_snapshot_steps(RealFileSystem(), file, out, position, timestamp_ms=1, progress=lambda done, total: None)
-    )
+    run_steps(write_snapshot_steps(RealFileSystem(), file, out, position, timestamp_ms=1))
     file.close()
 
 

@@ -95,7 +95,6 @@ class EmbeddedV1:
         self._index = index
         self._web_socket = web_socket
         self._processes_file = processes_file
-        self._log_ids: dict[str, str] = {}
         self._methods: Mapping[str, Method] = {
             f"/{LOG}/Hello": self._hello,
             f"/{LOG}/BatchLogEntries": self._batch,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from http.cookies import CookieError, SimpleCookie
@@ -56,7 +56,6 @@ _CURSOR_PATHS: Final = {"/v3/cursor": JSON, "/v3-protobuf/cursor": PROTOBUF}
 _STATELESS_PATHS: Final = frozenset({"/v1/execute", "/v1/batch"})
 _PROBE_PATHS: Final = frozenset({"/v1", "/v2", "/v3", "/v3-protobuf"})
 _POST_PATHS: Final = frozenset({*_PIPELINE_PATHS, *_CURSOR_PATHS, *_STATELESS_PATHS})
-_ALL_PATHS: Final = _POST_PATHS | _PROBE_PATHS
 _DEV_PATHS: Final = frozenset({*_PIPELINE_PATHS, *_CURSOR_PATHS})
 BATON_HOP: Final = b"pando-baton-hop"
 """Header of a request that another process sent on: it is not sent on again."""
@@ -89,7 +88,7 @@ class Request:
 
 
 class PipelineHandler:
-    """ASGI application for the SQL routes. `matches` tells whether a path is one of them."""
+    """ASGI application for the SQL routes."""
 
     def __init__(
         self,
@@ -107,11 +106,6 @@ class PipelineHandler:
         self._database_from_host = database_from_host
         self._default_freshness = default_freshness
         self.body_bytes_max = body_bytes_max
-
-    @staticmethod
-    def matches(path: str) -> bool:
-        """Tell whether a path is for this handler."""
-        return path in _ALL_PATHS or path.startswith("/dev/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. A bug of ours is answered too, and then raised for the server to log."""
@@ -443,8 +437,3 @@ def error_response(error: PandoError) -> tuple[int, Headers, bytes]:
     if isinstance(error, NotReady):
         headers.append((b"retry-after", b"1"))
     return error.status, headers, _error_body(error.message, error.code, retryable=error.retryable)
-
-
-def asgi_headers(pairs: Iterable[tuple[str, str]]) -> Headers:
-    """Turn header pairs of a client library into ASGI's form."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in pairs]

@@ -47,7 +47,6 @@ class Who:
 
 
 SUPERUSER: Final = Who(is_superuser=True)
-GUEST: Final = Who()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import binascii
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 
@@ -234,8 +233,3 @@ def encode_stateless(results: Sequence[Result | str]) -> bytes:
 def encode_failure(failure: Failure) -> bytes:
     """Write an error by itself."""
     return _encode(error_body(failure))
-
-
-def decode_answer(body: bytes) -> Any:  # noqa: ANN401
-    """Read an answer as plain JSON (tests and diagnosis)."""
-    return msgspec.json.decode(body)

@@ -18,8 +18,6 @@ from pando.ltx.lz4codec import block_size_max, decompress_block
 from pando.types import TXID, Epoch, Pgno
 
 PAGE_SIZE: Final = 4096
-WAL_FRAME_SIZE: Final = 24 + PAGE_SIZE
-LIBSQL_FRAME_SIZE: Final = 24 + PAGE_SIZE
 
 _WAL_HEAD: Final = struct.Struct(">II16x")
 _LIBSQL_HEAD: Final = struct.Struct("<QQII")

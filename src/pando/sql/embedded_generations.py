@@ -169,11 +169,6 @@ def standing(index: FrameIndex, frame: int) -> Standing:
     return Standing.CAUGHT_UP if index.ending is Ending.OPEN else Standing.PASSES
 
 
-def follows(index: FrameIndex, following: Generation) -> bool:
-    """Tell whether what was written down of the next generation is what the log says of this one's end."""
-    return (index.txid, index.checksum) == (following.txid, following.checksum)
-
-
 def make_following(index: FrameIndex) -> Generation:
     """Name the generation that comes after one that has ended."""
     return Generation(index.generation.number + 1, index.next_epoch, index.txid, index.checksum)

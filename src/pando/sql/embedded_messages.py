@@ -14,7 +14,6 @@ from typing import Final
 import apsw
 
 from pando.errors import InvalidRequest
-from pando.sql.messages import HranaProtocolError
 from pando.sql.protobuf_wire import Message, bytes_field, joined_field, number_field, text_field
 from pando.store.requests import (
     And,
@@ -328,7 +327,3 @@ def _rows(result: StatementResult | None) -> list[bytes]:
     if result.last_insert_rowid is not None:
         parts.append(number_field(4, result.last_insert_rowid))
     return parts
-
-
-BAD_MESSAGE: Final = (HranaProtocolError, InvalidRequest)
-"""What reading raises."""

@@ -104,10 +104,6 @@ class SystemDatabase:
         """Give what is configured for a database."""
         return self.snapshot.configs.get(database, NO_CONFIG)
 
-    def is_revoked(self, token_id: str) -> bool:
-        """Tell whether a token was revoked."""
-        return token_id in self.snapshot.revoked
-
     def subscribe(self, listener: Callable[[Snapshot], None]) -> None:
         """Have a function called with each new snapshot, and with the present one now."""
         self._listeners.append(listener)

@@ -69,7 +69,7 @@ class ApplierClient:
                     pinned.set_result(None)
             elif isinstance(message, wire.JobFailed):
                 self._fail(message)
-            elif not isinstance(message, wire.SnapshotProgress):
+            else:
                 future = self._pending.pop(message.id, None)
                 if future is not None and not future.done():
                     future.set_result(message)

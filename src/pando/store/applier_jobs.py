@@ -70,10 +70,6 @@ class Workshop:
             held.replica.close()
             held.log.close()
 
-    def progress_of(self, job_id: int) -> Callable[[int, int], None]:
-        """Give the function that reports how far a job is."""
-        return lambda done, total: self.send(wire.SnapshotProgress(job_id, done, total))
-
 
 def open_steps(replica: Replica) -> Steps:
     """Open a replica's file; one that SQLite cannot read is left closed, as if it had no pages."""
@@ -137,7 +133,6 @@ def write_snapshot(shop: Workshop, request: wire.WriteSnapshot) -> Steps:
             Path(request.out_path),
             position,
             timestamp_ms=request.timestamp_ms or shop.clock.wall_ms(),
-            progress=shop.progress_of(request.id),
         )
     finally:
         file.close()

@@ -47,7 +47,7 @@ class WriteSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=303):
     """Write the whole database as one LTX file (stream encoding, min_txid 1) to `out_path`.
 
     SnapshotPinned comes at once: until then the store holds commits, so that the given position is what is read.
-    Then SnapshotProgress now and then, and SnapshotWritten.
+    Then SnapshotWritten.
     """
 
     id: int
@@ -169,14 +169,6 @@ class SnapshotPinned(msgspec.Struct, frozen=True, array_like=True, tag=323):
     id: int
 
 
-class SnapshotProgress(msgspec.Struct, frozen=True, array_like=True, tag=324):
-    """How far a job is, in pages."""
-
-    id: int
-    pages_done: int
-    pages_total: int
-
-
 class SnapshotWritten(msgspec.Struct, frozen=True, array_like=True, tag=325):
     """The snapshot is complete and verified against its position; it is not synced.
 
@@ -286,7 +278,6 @@ ApplierAnswer = (
     ReplicaOpened
     | Applied
     | SnapshotPinned
-    | SnapshotProgress
     | SnapshotWritten
     | SnapshotInstalled
     | Redone

@@ -91,8 +91,6 @@ class Link(asyncio.Protocol):
         "_partial_bytes_needed",
         "_transport",
         "_writable",
-        "bytes_in",
-        "bytes_out",
         "decoder",
         "frame_bytes_max",
         "is_congested",
@@ -122,8 +120,6 @@ class Link(asyncio.Protocol):
         self.replace_oversized = replace_oversized
         self.frame_bytes_max = limits.LINK_FRAME_BYTES_MAX
         self.is_congested = False
-        self.bytes_in = 0
-        self.bytes_out = 0
         self._loop = loop or asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._outbox: list[Any] = []
@@ -145,10 +141,6 @@ class Link(asyncio.Protocol):
     def unsent_bytes(self) -> int:
         """Bytes that the transport holds and the kernel has not taken yet."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
-
-    def extra_info(self, name: str) -> Any:  # noqa: ANN401 - as asyncio has it
-        """Give what the transport knows, for example `peername`."""
-        return self._transport.get_extra_info(name) if self._transport is not None else None
 
     # -- sending --
 
@@ -182,7 +174,6 @@ class Link(asyncio.Protocol):
             self._write_in_parts(messages, size)
             return
         transport = cast("asyncio.Transport", self._transport)  # flush_now has looked
-        self.bytes_out += size + HEADER_BYTES
         header = size.to_bytes(HEADER_BYTES, "big")
         if size <= _JOIN_BYTES_MAX:
             transport.write(header + payload)
@@ -235,7 +226,6 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the transport."""
-        self.bytes_in += len(data)
         if not self._partial:
             self._consume(data)
             return

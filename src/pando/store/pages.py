@@ -71,7 +71,6 @@ class CheckpointMode(StrEnum):
     """How hard a checkpoint tries. PASSIVE waits for nobody; TRUNCATE also shortens the WAL if no reader is there."""
 
     PASSIVE = "PASSIVE"
-    RESTART = "RESTART"
     TRUNCATE = "TRUNCATE"
 
 
@@ -81,7 +80,6 @@ class CheckpointResult:
 
     wal_frames: int
     is_complete: bool
-    was_blocked: bool
 
 
 class PageFile:
@@ -167,12 +165,6 @@ class PageFile:
         self._cursor.execute(_SELECT_ONE, (1,)).fetchone()
 
     @_guarded
-    def unpin(self) -> None:
-        """End what `pin` began."""
-        if self._connection.in_transaction:
-            self._cursor.execute("COMMIT")
-
-    @_guarded
     def lock(self) -> int:
         """Take the write lock and give the data version: it differs from last time when someone else wrote between."""
         self._cursor.execute("BEGIN IMMEDIATE")
@@ -242,8 +234,8 @@ class PageFile:
     def checkpoint(self, mode: CheckpointMode) -> CheckpointResult:
         """Move frames of the WAL into the file; the write lock must not be held by us."""
         invariant(not self.is_locked, "a checkpoint needs the write lock given up", path=self.path)
-        blocked, frames, moved = self._cursor.execute(f"PRAGMA wal_checkpoint({mode.value})").fetchone()
-        return CheckpointResult(max(frames, 0), moved == frames, bool(blocked))
+        _blocked, frames, moved = self._cursor.execute(f"PRAGMA wal_checkpoint({mode.value})").fetchone()
+        return CheckpointResult(max(frames, 0), moved == frames)
 
     @_guarded
     def close(self) -> None:

@@ -6,7 +6,7 @@ that was asked for, when it is written and when it is installed. Not here: messa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,8 +24,6 @@ from pando.store.steps import SLICE_BYTES, Steps
 from pando.types import TXID, Pgno, Position, lock_pgno
 
 _BUFFER_BYTES: Final = 1 * limits.MIB
-Progress = Callable[[int, int], None]
-"""Told now and then: pages done, pages in all."""
 
 
 class _Output:
@@ -79,7 +77,6 @@ def write_snapshot_steps(
     position: Position,
     *,
     timestamp_ms: int,
-    progress: Progress,
 ) -> Generator[None, None, Written]:
     """Write the pinned state of `file` to `out_path`; raises ChecksumMismatch if it is not at the position.
 
@@ -98,7 +95,7 @@ def write_snapshot_steps(
             timestamp_ms=timestamp_ms,
         )
         encoder = LtxEncoder(output.write, header)
-        yield from _encode_pages(encoder, file, page_count, progress)
+        yield from _encode_pages(encoder, file)
         if encoder.rolling != position.checksum:
             raise ChecksumMismatch(f"the file's pages give checksum {encoder.rolling:016x}, the position is {position}")
         encoder.close(position.checksum)
@@ -111,7 +108,7 @@ def write_snapshot_steps(
     return Written(output.size, page_count)
 
 
-def _encode_pages(encoder: LtxEncoder, file: PageFile, page_count: int, progress: Progress) -> Steps:
+def _encode_pages(encoder: LtxEncoder, file: PageFile) -> Steps:
     lock = lock_pgno(file.page_size)
     pages_per_slice = max(1, SLICE_BYTES // file.page_size)
     pages = file.read_pages()
@@ -121,8 +118,6 @@ def _encode_pages(encoder: LtxEncoder, file: PageFile, page_count: int, progress
             if number != lock:
                 write_page(Pgno(number), normalise_page_one(data) if number == 1 else data)
             if number % pages_per_slice == 0:
-                if number % (64 * pages_per_slice) == 0:
-                    progress(number, page_count)
                 yield
     finally:
         pages.close()

@@ -108,11 +108,6 @@ class StatementInfo:
     """Rows of a NOTHING statement."""
 
     @property
-    def is_control(self) -> bool:
-        """Tell whether it begins, ends or marks a transaction."""
-        return self.kind in CONTROL_KINDS
-
-    @property
     def changes_schema(self) -> bool:
         """Tell whether other statements may mean something else afterwards."""
         return self.tables == ALL_TABLES

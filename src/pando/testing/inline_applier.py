@@ -29,7 +29,6 @@ class InlineApplier(ApplierClient):
     def __init__(self, positions: PositionTable, *, fs: FileSystem | None = None, clock: Clock | None = None) -> None:
         super().__init__(on_notice=lambda _: None, on_connected=lambda: None)
         self._answers: list[Any] = []
-        self.redone = 0
         files = fs or RealFileSystem()
 
         def open_log(directory: Path) -> EntrySource:
@@ -48,7 +47,6 @@ class InlineApplier(ApplierClient):
         if not isinstance(request, wire.Redo):
             raise NotReady("there is no applier here")
         run_steps(redo(self._shop, request))
-        self.redone += 1
         found = self._answers.pop()
         assert isinstance(found, answer)
         return found

@@ -56,11 +56,6 @@ def describe_toy(data: bytes) -> Entry:
     )
 
 
-def payload_of(entry: Entry) -> bytes:
-    """Give the payload of a toy entry."""
-    return entry.data[_HEAD.size : -_DIGEST_SIZE]
-
-
 def encode_snapshot(position: Position, padding: bytes) -> bytes:
     """Make the bytes of a toy snapshot."""
     head = _HEAD.pack(position.epoch, position.txid, position.txid, 0, position.checksum, 0)

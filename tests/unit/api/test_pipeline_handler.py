@@ -157,14 +157,6 @@ def test_probes(site: Site, path: str) -> None:
     assert reply.text
 
 
-@pytest.mark.parametrize(
-    ("path", "is_ours"),
-    [("/v2/pipeline", True), ("/v1/batch", True), ("/dev/x/v2/pipeline", True), ("/", False), ("/v2/pipelines", False)],
-)
-def test_matches(path: str, is_ours: bool) -> None:
-    assert PipelineHandler.matches(path) is is_ours
-
-
 def test_other_methods_and_paths(site: Site) -> None:
     assert site.exchange(Exchange([b""]), "/v2/pipeline", "GET").status == 405
     assert site.exchange(Exchange([b"{}"]), "/dev/nothing/here").status == 404

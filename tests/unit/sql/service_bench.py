@@ -12,7 +12,6 @@ from typing import Any
 
 from pando.clock import SystemClock
 from pando.sql.access import FULL_ACCESS, Access
-from pando.sql.answers import decode_answer
 from pando.sql.batons import BatonCodec
 from pando.sql.freshness import SESSION, Freshness
 from pando.sql.messages import decode_pipeline
@@ -85,7 +84,7 @@ class Node:
     ) -> Asked:
         pipeline = decode_pipeline(json.dumps({"baton": baton, "requests": requests}))
         answer = await self.service.answer(pipeline, Call(database, access, bookmark, freshness, durability, caller))
-        body = decode_answer(answer.body)
+        body = json.loads(answer.body)
         return Asked(body["baton"], body["results"], answer.bookmark)
 
     def __call__(self, *requests: object, **rest: Any) -> Asked:

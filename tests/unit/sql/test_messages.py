@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pando import limits
-from pando.sql.answers import decode_answer, encode_answer, encode_base64, encode_stateless
+from pando.sql.answers import encode_answer, encode_base64, encode_stateless
 from pando.sql.messages import (
     CONDITION_DEPTH_MAX,
     HranaProtocolError,
@@ -44,7 +44,7 @@ def statement(**stmt: object) -> Statement:
 
 
 def answer(*results: Result | str, **rest: Any) -> Any:
-    return decode_answer(encode_answer(results, **({"baton": None} | rest)))
+    return msgspec.json.decode(encode_answer(results, **({"baton": None} | rest)))
 
 
 def result(*results: Result | str, **rest: Any) -> Any:

@@ -42,7 +42,7 @@ class Conditions:
     def __init__(self, context: Context, rows: Rows) -> None:
         self._context = context
         self._rows = rows
-        self._tree = Tree(rows.join)
+        self._tree = Tree()
 
     @property
     def singles(self) -> list[Join]:

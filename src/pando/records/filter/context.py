@@ -46,13 +46,12 @@ class Context:
 
 
 class Tree:
-    """The joins around one row, `root`; the same way leads to the same join.
+    """The joins around one row; the same way leads to the same join.
 
     `hidden` are joins that a client's filter or sort reads, with the condition on which the client may see their rows.
     """
 
-    def __init__(self, root: Join) -> None:
-        self.root = root
+    def __init__(self) -> None:
         self._found: dict[Hashable, Join] = {}
         self.hidden: dict[Join, Fragment] = {}
 
