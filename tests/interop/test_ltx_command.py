@@ -271,11 +271,14 @@ def test_we_read_and_apply_what_litestream_replicates(litestream, tmp_path):
         [litestream, "replicate", database, f"file://{replica}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     level_0 = replica / "ltx" / "0"
+
+    def has_files(count):
+        return len(list(level_0.glob("*.ltx"))) >= count
+
     try:
-        for number in range(3):
-            wait_until(lambda count=number: len(list(level_0.glob("*.ltx"))) > count)
-            connection.execute("INSERT INTO t VALUES(?, hex(randomblob(3000)))", (number,))
-        wait_until(lambda: len(list(level_0.glob("*.ltx"))) > 3)
+        wait_until(lambda: has_files(1))
+        # Writes go on: Litestream 0.5.0 may not see one that comes just when it has begun, until there is another.
+        wait_until(lambda: connection.execute("INSERT INTO t VALUES(1, hex(randomblob(500)))") and has_files(4))
     finally:
         process.terminate()
         process.wait(30)
