@@ -39,6 +39,7 @@ def check_file(path: str) -> None:
         connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.execute("PRAGMA journal_mode=DELETE")
+            stated = connection.execute("PRAGMA page_count").get * connection.execute("PRAGMA page_size").get
             found = connection.execute("PRAGMA quick_check(1)").get
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
         finally:
@@ -47,6 +48,9 @@ def check_file(path: str) -> None:
         raise InvalidRequest("the file is not a SQLite database (or it is encrypted)") from error
     except apsw.Error as error:
         raise InvalidRequest(f"the file cannot be read as a SQLite database: {error}") from error
+    size = Path(path).stat().st_size
+    if size < stated:  # SQLite reads what is missing of the last page as zeros, and calls that sound
+        raise CorruptionError(f"the file is cut short and was not imported: {size} bytes of {stated}")
     if found != "ok":
         raise CorruptionError(f"the file is damaged and was not imported: {str(found)[:500]}")
 

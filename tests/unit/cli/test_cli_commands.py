@@ -156,16 +156,22 @@ def test_import_as_json_is_one_document(pando, tmp_path):
     assert json.loads(pando("import", str(file), "--json").stdout)["imported"] == "shop"
 
 
-def test_import_refuses_what_is_no_database_or_not_whole(server, pando, tmp_path):
+def test_import_refuses_what_is_no_database(server, pando, tmp_path):
     (tmp_path / "text.db").write_text("hello")
     assert "no SQLite database file" in pando("import", str(tmp_path / "text.db")).stderr
+    (tmp_path / "dump.sql").write_text("PRAGMA foreign_keys=OFF;")
+    assert "`pando databases load NAME" in pando("import", str(tmp_path / "dump.sql")).stderr
+    (tmp_path / "empty.db").touch()
+    assert "`pando databases create NAME`" in pando("import", str(tmp_path / "empty.db")).stderr
     assert pando("import", str(tmp_path / "missing.db")).exit_code == 2
-    open_db = make_database(tmp_path / "open.db", wal=True)
-    done = pando("import", str(tmp_path / "open.db"))
-    open_db.close()
-    assert done.exit_code == 2
-    assert "holds commits that are not in open.db yet" in done.stderr
+    assert pando("import", str(tmp_path)).exit_code == 2
     assert not server.requests
+
+
+def test_import_of_a_file_whose_name_is_no_database_name_names_the_option(pando, tmp_path):
+    make_database(tmp_path / "my shop.db").close()
+    assert "--name" in pando("import", str(tmp_path / "my shop.db")).stderr
+    assert "--name" not in pando("import", str(tmp_path / "my shop.db"), "--name", "a b").stderr
 
 
 def test_export_writes_a_new_file(server, pando, tmp_path):

@@ -50,6 +50,16 @@ async def count(database):
     return (await Client(database).rows("SELECT count(*) FROM t"))[0][0]
 
 
+@pytest.mark.parametrize("less", [1, 100, 4096])
+def test_a_file_that_is_cut_short_is_refused(tmp_path, less):
+    path = make(tmp_path / "given.db", rows=1000)
+    check_file(str(path))
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - less)
+    with pytest.raises((CorruptionError, InvalidRequest), match=r"cut short|malformed"):
+        check_file(str(path))
+
+
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 @pytest.mark.parametrize("page_size", [512, 4096, 65536])
 def test_a_file_becomes_a_database(node, tmp_path, mode, page_size):
