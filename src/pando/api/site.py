@@ -57,13 +57,13 @@ from pando.records.sqlite_engine import SqliteEngine
 from pando.sql.batons import BatonCodec
 from pando.sql.notices import Notices
 from pando.sql.own_writes import OwnWrites
-from pando.sql.readers import ReadOptions
 from pando.sql.rules import rules_of, usual_rule
 from pando.sql.service import SqlService
 from pando.sql.streams import StreamTable
 from pando.sql.system import Snapshot, SystemDatabase
 from pando.sql.write_ring import WriteRing
 from pando.store.positions import PositionTable
+from pando.store.reading import ReadOptions
 from pando.types import DEFAULT_DATABASE
 
 BCRYPT_THREADS: Final = 1

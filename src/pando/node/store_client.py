@@ -124,7 +124,13 @@ class NodeStoreClient:
     # -- services of StoreClient --
 
     async def run(
-        self, database: str, session: int, requests: Sequence[Request], durability: str, read_only: bool
+        self,
+        database: str,
+        session: int,
+        requests: Sequence[Request],
+        durability: str,
+        read_only: bool,
+        is_patient: bool = False,
     ) -> wire.Ran:
         """Run requests on the primary.
 
@@ -133,7 +139,7 @@ class NodeStoreClient:
         writer = self._writer  # without waiting: whoever has looked at `generation` means this link and no other
         if writer is None:
             raise PrimaryUnavailable(f"writes are not possible now: {self.primary_reason}; nothing was done")
-        message = wire.Run(writer.next_id(), database, session, tuple(requests), durability, read_only)
+        message = wire.Run(writer.next_id(), database, session, tuple(requests), durability, read_only, is_patient)
         ran: wire.Ran = await writer.ask(message, _read_lost if read_only else _write_lost)
         return ran
 

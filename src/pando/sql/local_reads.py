@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from pando.clock import Clock
-from pando.sql.readers import DatabaseReads, Reader, ReadPool, Watch, too_slow
+from pando.sql.readers import DatabaseReads, ReadPool, Watch
+from pando.store.reading import Reader, too_slow
 from pando.store.requests import Execute, Failure, Request, Result
 from pando.store.runner import Interrupted, Limit
 

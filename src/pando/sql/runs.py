@@ -31,7 +31,7 @@ from pando.sql.freshness import SESSION, Level, Seen, Where, decide
 from pando.sql.local_reads import LocalReads, only_text
 from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan
-from pando.sql.readers import DatabaseReads, Held, ReadOptions, ReadPool
+from pando.sql.readers import DatabaseReads, Held, ReadPool
 from pando.sql.routing import Nature, may_set, nature_of, surely_writes
 from pando.sql.rules import ONLY_SYSTEM, Rule, blocked
 from pando.sql.statistics import Statistics
@@ -39,6 +39,7 @@ from pando.sql.store_client import Positions, StoreClient
 from pando.sql.stream_settings import settings_after, with_settings
 from pando.sql.streams import Stream, StreamTable
 from pando.sql.visibility import Visibility
+from pando.store.reading import ReadOptions
 from pando.store.requests import Execute, Failure, Request, Result, Statement, StatementResult
 from pando.store.runner import failure_of
 from pando.store.tokens import first_keyword
@@ -49,6 +50,8 @@ Done = tuple[list[Result], Bookmark | None]
 
 WRITER_WAIT_S: Final = 1.0
 """How long a transaction that has only read so far waits for the writer, before it goes on from a snapshot of here."""
+_TRANSACTIONS: Final = frozenset({Nature.READ_TRANSACTION, Nature.READONLY_TRANSACTION})
+_AS_THE_PRIMARY: Final = frozenset({Level.BOUNDED, Level.STRONG})
 _STALE: Final = Failure(
     "SQLite error: database is locked: others have written since this transaction read; roll it back and begin again,"
     " with BEGIN IMMEDIATE if it must not happen",
@@ -178,6 +181,10 @@ class Runs:
         else:
             is_fresh = True
         nature = nature_of(plan.requests, reads.inline.statements)
+        if not is_fresh and nature in _TRANSACTIONS:
+            is_fresh = await self._until_current(call)
+            if self.pool.ready(call.database) is not reads:
+                return await self._run(plan, call)
         if nature is Nature.READS and is_fresh:
             return await self._read(plan, call, reads)
         if nature is Nature.WRITES:
@@ -206,6 +213,22 @@ class Runs:
         try:
             await self._store.wait_position(call.database, *decision.position, self._bookmark_wait_s)
         except BookmarkTimeout:
+            return False
+        return True
+
+    async def _until_current(self, call: Call) -> bool:
+        """Wait until this node shows what the primary has now, for a transaction of reads; False: not in time.
+
+        The primary tells its position without the writer, which such a transaction would keep for itself.
+        """
+        if self._store.is_primary:
+            return True
+        if call.freshness.level not in _AS_THE_PRIMARY:
+            return False
+        try:
+            ran = await self._store.run(call.database, 0, (), call.durability, True)
+            await self._store.wait_position(call.database, ran.epoch, ran.txid, self._bookmark_wait_s)
+        except (BookmarkTimeout, PrimaryUnavailable, NotPrimary):
             return False
         return True
 
@@ -284,7 +307,7 @@ class Runs:
         """Run what only reads so far on the primary, where it may go on to write; None: not to be had soon."""
         try:
             async with asyncio.timeout(WRITER_WAIT_S):
-                return await self.forward(plan, call, is_read=False)
+                return await self.forward(plan, call, is_read=False, is_patient=True)
         except (TimeoutError, PrimaryUnavailable, NotPrimary):
             if plan.stream is not None:
                 self._end_session(plan.stream)
@@ -340,7 +363,7 @@ class Runs:
 
     # -- on the primary -------------------------------------------------------------------------------------------
 
-    async def forward(self, plan: Plan, call: Call, *, is_read: bool) -> Done:
+    async def forward(self, plan: Plan, call: Call, *, is_read: bool, is_patient: bool = False) -> Done:
         """Send all requests as one Run. Raises PandoError; what a transaction's end does to it becomes results."""
         if not is_read:
             call.access.check_write(call.database)
@@ -351,7 +374,7 @@ class Runs:
         stream = self._session_of(plan, call, is_read=is_read)
         session = 0 if stream is None else stream.session
         try:
-            ran = await self._store.run(call.database, session, plan.requests, call.durability, is_read)
+            ran = await self._store.run(call.database, session, plan.requests, call.durability, is_read, is_patient)
         except (TransactionTimeout, TransactionBusy) as error:
             if stream is not None:
                 stream.is_open = False

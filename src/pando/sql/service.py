@@ -33,12 +33,12 @@ from pando.sql.messages import (
 )
 from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan, make_plan
-from pando.sql.readers import ReadOptions
 from pando.sql.routing import Nature, nature_of
 from pando.sql.rules import Rule, blocked
 from pando.sql.runs import Runs
 from pando.sql.store_client import Positions, StoreClient
 from pando.sql.streams import Stream, StreamTable
+from pando.store.reading import ReadOptions
 from pando.store.requests import Failure, Request, Result
 from pando.types import Bookmark
 

@@ -30,9 +30,18 @@ class StoreClient(Protocol):
         ...
 
     async def run(
-        self, database: str, session: int, requests: Sequence[Request], durability: str, read_only: bool
+        self,
+        database: str,
+        session: int,
+        requests: Sequence[Request],
+        durability: str,
+        read_only: bool,
+        is_patient: bool = False,
     ) -> Ran:
-        """Run on the primary. Raises PrimaryUnavailable if nothing was sent, OutcomeUnknown if it may have run."""
+        """Run on the primary. Raises PrimaryUnavailable if nothing was sent, OutcomeUnknown if it may have run.
+
+        What is `read_only` waits for no transaction; for what `is_patient` none is ended.
+        """
         ...
 
     async def open_database(self, name: str) -> Opened:

@@ -16,6 +16,7 @@ import apsw
 from pando import limits
 from pando.errors import PandoError, StorageError
 from pando.store.history import History
+from pando.store.holds import Hold
 from pando.store.writer import Writer
 from pando.types import TXID
 
@@ -114,22 +115,22 @@ class Checkpointer:
                 self._unpin()
             if self._history.wal_frames >= self._restart_due:
                 self._restart_due = self._history.wal_frames + self._pages_restart
-                await self.finish()
+                await self.finish(Hold.PATIENT)
         except PandoError as error:
             self.failure = error.message  # there will be a next time
         finally:
             self._task = None
 
-    async def finish(self) -> None:
+    async def finish(self, hold: Hold = Hold.HURRIED) -> None:
         """Hold the writer and move everything, so that the WAL can begin anew. Does what it can: see `checkpointed`."""
-        await self._writer.hold()
+        await self._writer.hold(hold)
         try:
             if self._writer.trouble is None and not self._is_closed:
                 frames, bound = self._history.wal_frames, self._history.durable.txid
                 if not await self._move(frames, bound, apsw.SQLITE_CHECKPOINT_RESTART):
                     await self._move(frames, bound, apsw.SQLITE_CHECKPOINT_PASSIVE)
         finally:
-            self._writer.release()
+            self._writer.release(hold)
 
     async def _move(self, frames: int, bound: TXID, mode: int) -> bool:
         """Run a checkpoint in a thread; `bound` is the TXID of the first `frames` frames. False when it could not be

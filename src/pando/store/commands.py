@@ -60,10 +60,9 @@ class Outcome:
 class GroupControl:
     """Transaction control of one command inside the group's transaction (see `runner.TransactionControl`)."""
 
-    def __init__(self, connection: apsw.Connection, feed: ChangeFeed | None = None, *, read_only: bool = False) -> None:
+    def __init__(self, connection: apsw.Connection, feed: ChangeFeed | None = None) -> None:
         self._connection = connection
         self._feed = feed
-        self._read_only = read_only
         self.is_open = False
         self.tables: set[str] = set()
         self.has_written = False
@@ -112,8 +111,6 @@ class GroupControl:
         if info.kind is StatementKind.SOLO:
             raise SoloNeeded
         if not info.is_readonly:
-            if self._read_only:
-                raise only_reads()
             if self._feed is not None:
                 self._feed.before_statement()
             self.has_written = True

@@ -24,3 +24,5 @@ class StoreContext:
     applier: ApplierClient
     sync_executor: Executor | None = None
     """Threads for the fsyncs of logs, so that long statements do not keep them waiting; None: `executor` does them."""
+    read_executor: Executor | None = None
+    """Threads for long reads of other nodes, so that they keep no writer waiting; None: `executor` does them."""

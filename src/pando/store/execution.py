@@ -168,7 +168,7 @@ def _changed_tables(engine: Engine, commands: Sequence[Command]) -> Collection[s
 
 
 def _run_in_group(engine: Engine, command: Command, deadline: float) -> tuple[Outcome, bool]:
-    control = GroupControl(engine.connection, engine.feed, read_only=command.run.read_only)
+    control = GroupControl(engine.connection, engine.feed)
     engine.connection.set_last_insert_rowid(0)  # or a statement that inserts nothing would tell another client's rowid
     try:
         results = engine.runner.run(command.run.requests, control, deadline=deadline)
@@ -223,7 +223,7 @@ def run_solo(engine: Engine, command: Command, limit_s: float, *, session_is_ope
 
     Waits for another program's write lock. Raises what `Engine.begin` raises but WriterBusy, and what is a bug.
     """
-    control = SoloControl(engine.connection, engine.feed, read_only=command.run.read_only)
+    control = SoloControl(engine.connection, engine.feed)
     commits = engine.commits
     engine.connection.set_busy_timeout(int(engine.busy_wait_s * 1000))
     try:

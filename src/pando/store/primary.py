@@ -15,6 +15,7 @@ import apsw
 
 from pando import limits
 from pando.errors import CorruptionError, NotReady, PandoError, StorageError
+from pando.store.beside import BesideOptions, ReadsBeside
 from pando.store.capture import Capture
 from pando.store.checkpoints import Checkpointer, close_connection
 from pando.store.commands import Command, SessionKey
@@ -23,9 +24,11 @@ from pando.store.context import StoreContext
 from pando.store.execution import Engine
 from pando.store.feed import ChangeFeed, has_records
 from pando.store.history import History, Slot
+from pando.store.holds import Hold
 from pando.store.opening import Opened, open_checked, sync_wal
 from pando.store.protocol import DatabaseStatus
 from pando.store.quotas import NO_QUOTA, Quota, limit_size
+from pando.store.reading import ReadOptions
 from pando.store.recovery import NewHistory
 from pando.store.runner import Runner, RunnerOptions
 from pando.store.statements import Statements, harden
@@ -137,6 +140,7 @@ class PrimaryDatabase:
         self.checkpointer = Checkpointer(
             path=opened.path, history=self.history, writer=self.writer, executor=context.executor
         )
+        self._beside = self._make_beside()
         self._quota = self._quota_wanted = NO_QUOTA
         if quota != NO_QUOTA:
             self._limit(quota)
@@ -157,6 +161,17 @@ class PrimaryDatabase:
             before_commit=self.history.before_commit,
             is_behind=self.history.is_behind,
             feed=feed,
+        )
+
+    def _make_beside(self) -> ReadsBeside:
+        options = self._options
+        read = ReadOptions(statement_s=options.writer.statement_s, foreign_keys=options.foreign_keys)
+        return ReadsBeside(
+            self.path,
+            clock=self._context.clock,
+            executor=self._context.read_executor or self._context.executor,
+            finish=self.writer.finish_read,
+            options=BesideOptions(queue_max=options.writer.queue_max, budget_s=options.writer.budget_s, read=read),
         )
 
     @classmethod
@@ -187,18 +202,27 @@ class PrimaryDatabase:
         return self.log.durable
 
     def submit(self, command: Command) -> None:
-        """Queue a command for the writer; raises Overloaded or what stopped the writer."""
+        """Queue a command for the writer, or one that only reads beside it; raises Overloaded or what stopped the
+        writer.
+        """
         self.last_used = self._context.clock.monotonic()
-        self.writer.submit(command)
+        if command.run.read_only:
+            trouble = self.writer.trouble
+            if trouble is not None:
+                raise trouble.with_traceback(None)
+            self._beside.submit(command)
+        else:
+            self.writer.submit(command)
 
     @property
     def is_idle(self) -> bool:
         """Nothing queued, running, open or waited for."""
-        return self.writer.is_idle and not len(self.waiters)
+        return self.writer.is_idle and self._beside.is_idle and not len(self.waiters)
 
     def cancel(self, link: int, run_id: int) -> None:
         """Stop a queued or running command."""
         self.writer.cancel(link, run_id)
+        self._beside.cancel(link, run_id)
 
     def end_session(self, key: SessionKey) -> None:
         """Roll back a session."""
@@ -207,6 +231,7 @@ class PrimaryDatabase:
     def end_link(self, link: int) -> None:
         """Forget everything of a link."""
         self.writer.end_link(link)
+        self._beside.end_link(link)
 
     @property
     def must_reopen(self) -> bool:
@@ -273,9 +298,9 @@ class PrimaryDatabase:
 
     async def pinned(self, use: Callable[[Position], Awaitable[None]]) -> Position:
         """Call `use` with the position while no commit can happen; for snapshots and scans, which pin it for
-        themselves.
+        themselves. An open transaction pauses meanwhile, and goes on.
         """
-        await self.writer.hold()
+        await self.writer.hold(Hold.PAUSE)
         try:
             if self.writer.trouble is not None:
                 raise NotReady(f"the database {self.name!r} takes no writes now: {self.writer.trouble.message}")
@@ -283,7 +308,7 @@ class PrimaryDatabase:
             await use(position)
             return position
         finally:
-            self.writer.release()
+            self.writer.release(Hold.PAUSE)
 
     async def close(self) -> None:
         """Finish what runs, move the WAL into the file, and close. Who waits is refused. Called again: nothing."""
@@ -291,6 +316,7 @@ class PrimaryDatabase:
             return
         self._is_closed = True
         ending = NotReady(f"the database {self.name!r} is being closed; try again")
+        await self._beside.close(ending)
         self.writer.expel(ending)
         await self.writer.hold()
         try:

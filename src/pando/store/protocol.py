@@ -25,6 +25,9 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag=1):
 
     `session` 0: what is left open at the end is rolled back. Otherwise the number, chosen by the client of the link,
     names a session that may keep a transaction open from one Run to the next.
+
+    `read_only`: nothing may be written, and nothing stays open. It runs beside the writer, so it waits for no
+    transaction and ends none. `is_patient`: it can do without the writer, so no open transaction is ended for it.
     """
 
     id: int
@@ -33,6 +36,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True, tag=1):
     requests: tuple[Request, ...]
     durability: str = ""
     read_only: bool = False
+    is_patient: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):

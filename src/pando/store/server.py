@@ -55,6 +55,7 @@ _TICK_S = 0.1
 _TRIM_S = 5.0
 _LOCK_TRIES = 100
 _LOCK_PAUSE_S = 0.05
+_READ_THREADS = 4
 _CLIENT_DECODER = make_decoder(protocol.StoreRequest)
 _APPLIER_DECODER = make_decoder(applier_protocol.ApplierAnswer)
 
@@ -93,6 +94,7 @@ class StoreServer:
             fs=self._fs,
             clock=clock,
             executor=ThreadPoolExecutor(max_workers=16, thread_name_prefix="store"),
+            read_executor=ThreadPoolExecutor(_READ_THREADS, thread_name_prefix="store-read"),
             state=NodeState.load(self._fs, self._layout.node_state, chance=system_random(), node=options.node),
             applier=ApplierClient(on_notice=self._applier_says, on_connected=self._applier_came),
         )
@@ -421,6 +423,8 @@ class StoreServer:
             client.close()
         self.context.applier.close()
         self.context.executor.shutdown(wait=False)
+        if self.context.read_executor is not None:
+            self.context.read_executor.shutdown(wait=False)
 
     def watch(self, task: asyncio.Task[Any]) -> None:
         """A task that must not end has ended: if by an error, the process ends too, and is started anew."""

@@ -34,6 +34,7 @@ from pando.store.execution import (
     run_solo,
 )
 from pando.store.history import History
+from pando.store.holds import Hold, Holds
 from pando.store.sessions import END, Expired, Session, overdue
 from pando.store.settling import RETRY_S, Confirm, Settling
 
@@ -105,8 +106,8 @@ class Writer:
         self._is_busy = False
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
-        self._idle_waiters: list[asyncio.Future[None]] = []
-        self._holds = 0
+        self._holds = Holds()
+        self._reads: list[Outcome] = []
         self._seen_commits = engine.commits
         self.stopped: PandoError | None = None
         self.has_failed = False
@@ -118,7 +119,7 @@ class Writer:
     @property
     def is_idle(self) -> bool:
         """Nothing queued, running, or waiting for durability, and no session open."""
-        return not (self._queue or self._is_busy or self._session) and self._settling.is_empty
+        return not (self._queue or self._is_busy or self._session or self._reads) and self._settling.is_empty
 
     @property
     def trouble(self) -> PandoError | None:
@@ -136,9 +137,14 @@ class Writer:
         if len(queue) >= self._options.queue_max:
             raise Overloaded(f"{len(queue)} commands wait for this database's writer; try again later")
         queue.append(command)
-        if session is not None and queue is self._queue:
+        if session is not None and queue is self._queue and not command.run.is_patient:
             self._watch_session()
         self._schedule()
+
+    def finish_read(self, outcome: Outcome) -> None:
+        """Answer what was read beside this writer, once all that it can have seen is durable."""
+        self._reads.append(outcome)
+        self._guarded(self._settle_reads)
 
     def cancel(self, link: int, run_id: int) -> None:
         """Stop the command of a link with this id, queued or running."""
@@ -147,7 +153,16 @@ class Writer:
         for command in (*running, *self._queue, *waiting):
             if (command.key[0], command.run.id) == (link, run_id):
                 command.is_cancelled = True
+        if self._session is not None and any(command.is_cancelled for command in self._queue):
+            self._forget_cancelled()
         self._schedule()
+
+    def _forget_cancelled(self) -> None:
+        """Behind an open transaction they would wait, and count, for as long as it takes."""
+        queue, self._queue = self._queue, deque(command for command in self._queue if not command.is_cancelled)
+        for command in queue:
+            if command.is_cancelled:
+                self._refuse_cancelled(command)
 
     def end_session(self, key: SessionKey) -> None:
         """Roll back and forget a session, and refuse what is queued for it."""
@@ -178,26 +193,26 @@ class Writer:
         if self._session is not None and END not in self._session.queue:
             self._session.queue.append(END)
 
-    async def hold(self) -> None:
-        """Wait until nothing runs and all is durable, and start nothing until `release`.
+    async def hold(self, kind: Hold = Hold.HURRIED) -> None:
+        """Wait until nothing runs and all is durable, and start nothing until `release` of the same kind.
 
         Comes back too when the writer is stopped, or has trouble with the disk: look at `trouble`.
         """
-        self._holds += 1
+        self._holds.begin(kind)
         try:
-            while not self._is_quiet():
-                waiter = self._loop.create_future()
-                self._idle_waiters.append(waiter)
-                self._watch_session()
+            while not self._is_quiet(kind):
+                waiter = self._holds.waiter(kind)
+                if kind is Hold.HURRIED:
+                    self._watch_session()
                 self._schedule()
                 await waiter
         except BaseException:
-            self.release()
+            self.release(kind)
             raise
 
-    def release(self) -> None:
+    def release(self, kind: Hold = Hold.HURRIED) -> None:
         """End a hold."""
-        self._holds -= 1
+        self._holds.end(kind)
         self._schedule()
 
     def expel(self, error: PandoError) -> None:
@@ -213,6 +228,8 @@ class Writer:
         """Notice what other programs have committed; called now and then."""
         if self._is_free() and self.trouble is None:
             self._guarded(self._catch_up)
+        if self._reads:
+            self._guarded(self._settle_reads)
 
     def stop(self, error: PandoError) -> None:
         """Take no more commands and refuse the waiting ones."""
@@ -227,6 +244,7 @@ class Writer:
             self._running.is_cancelled = self._running.is_abandoned = True
         self._refuse_queued(error)
         self._answer_all(current, error)
+        self._refuse_reads(error)
         self._session = None
         self._settling.close(error)
         self._wake_holders()
@@ -252,11 +270,12 @@ class Writer:
     def _is_free(self) -> bool:
         return not (self._is_busy or self._session)
 
-    def _is_quiet(self) -> bool:
+    def _is_quiet(self, kind: Hold) -> bool:
         """The moment to pin a position: all is durable, or will not be."""
         if self.stopped is not None or self._settling.fault is not None:
             return not (self._is_busy or self._settling.is_syncing)
-        if not (self._is_free() and self._settling.is_settled):
+        is_still = not self._is_busy if kind is Hold.PAUSE else self._is_free()
+        if not (is_still and self._settling.is_settled):
             return False
         try:
             return not self._history.is_behind()
@@ -271,10 +290,10 @@ class Writer:
         if self._settling.fault is not None:
             self._refuse_queued(self._settling.fault)
             self._wake_holders()
-        elif self._session is not None:
+        elif self._session is not None and not self._holds.pause:
             self._turn_session(self._session)
         elif self._holds:
-            if self._settling.is_settled and self._history.is_behind():
+            if self._session is None and self._settling.is_settled and self._history.is_behind():
                 self._catch_up()
             self._wake_holders()
         elif self._queue and not self._is_far_ahead():
@@ -424,7 +443,7 @@ class Writer:
             self._session = session = Session(command.key, self._clock.monotonic())
             session.queue.extend(waiting for waiting in self._queue if waiting.key == command.key)
             self._queue = deque(waiting for waiting in self._queue if waiting.key != command.key)
-            if self._queue or self._holds:
+            if self._is_waited_for():
                 self._watch_session()
         elif not outcome.is_open and session is not None:
             self._session = None
@@ -444,10 +463,14 @@ class Writer:
                 max(0.0, at - self._clock.monotonic()), self._guarded, self._expire_session
             )
 
+    def _is_waited_for(self) -> bool:
+        """Tell whether somebody wants the writer who need not wait for longer than is fair."""
+        return self._holds.hurry or any(not command.run.is_patient for command in self._queue)
+
     def _expire_session(self) -> None:
         self._timer = None
         session = self._session
-        if session is None or not (self._queue or self._holds):
+        if session is None or not self._is_waited_for():
             return
         if self._clock.monotonic() < session.opened_at + self._options.transaction_s:
             self._watch_session()
@@ -513,8 +536,25 @@ class Writer:
             self._settling.failed(error)
         else:
             self._settling.add(outcomes, is_busy=len(self._queue) >= SYNC_IN_THREAD_QUEUE)
+        if self._reads:
+            self._settle_reads()
         if self._queue or self._session or self._holds:
             self._schedule()
+
+    def _settle_reads(self) -> None:
+        """Let reads wait for the present position, unless somebody has committed what it does not have yet.
+
+        Then the capture that comes with the end of what runs settles them, or the next look.
+        """
+        if self.trouble is not None:
+            self._refuse_reads(self.trouble)
+        elif self._history.is_logged and not self._history.is_behind():
+            reads, self._reads = self._reads, []
+            self._settling.add(reads, is_busy=len(self._queue) >= SYNC_IN_THREAD_QUEUE)
+
+    def _refuse_reads(self, error: PandoError) -> None:
+        reads, self._reads = self._reads, []
+        self._answer_all((outcome.command for outcome in reads), error)
 
     def _answer_all(self, commands: Iterable[Command], error: PandoError) -> None:
         for command in commands:
@@ -528,8 +568,4 @@ class Writer:
             self._schedule()
 
     def _wake_holders(self) -> None:
-        if self._idle_waiters and self._is_quiet():
-            waiters, self._idle_waiters = self._idle_waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+        self._holds.wake(self._is_quiet)

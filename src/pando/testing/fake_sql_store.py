@@ -45,6 +45,7 @@ class RunRecord:
     requests: tuple[Request, ...]
     durability: str
     read_only: bool
+    is_patient: bool
 
 
 @dataclass(slots=True)
@@ -130,12 +131,18 @@ class FakeSqlStore:
         self.generation = self.generation or self.generation_soon
 
     async def run(
-        self, database: str, session: int, requests: Sequence[Request], durability: str, read_only: bool
+        self,
+        database: str,
+        session: int,
+        requests: Sequence[Request],
+        durability: str,
+        read_only: bool,
+        is_patient: bool = False,
     ) -> Ran:
         """Run requests on the primary's file; a session that leaves a transaction open keeps its connection."""
         if self.before_run is not None:
             await self.before_run.wait()
-        self.runs.append(RunRecord(database, session, tuple(requests), durability, read_only))
+        self.runs.append(RunRecord(database, session, tuple(requests), durability, read_only, is_patient))
         if self.fail is not None:
             raise self.fail
         known = self.database(database)

@@ -9,10 +9,11 @@ import pytest
 
 from pando.clock import SystemClock
 from pando.errors import NotReady
-from pando.sql.readers import DatabaseReads, Held, Reader, ReadPool
+from pando.sql.readers import DatabaseReads, Held, ReadPool
 from pando.sql.store_client import Positions, StoreClient
 from pando.store.positions import PositionTable
 from pando.store.protocol import Opened
+from pando.store.reading import Reader
 from pando.store.requests import Execute, Failure, Statement, StatementResult
 from pando.testing.fake_sql_store import FakeSqlStore
 from pando.types import TXID, Checksum, Epoch

@@ -70,6 +70,13 @@ def test_begin_alone_asks_nobody(node: Node) -> None:
     assert run_texts(node) == []
 
 
+def test_what_only_reads_so_far_asks_for_the_writer_with_patience_and_what_writes_does_not(node: Node) -> None:
+    client = Client(node)
+    for text in ("begin", "select count(*) from t", "insert into t values(2, 'two')", "commit"):
+        client(text)
+    assert [run.is_patient for run in node.store.runs] == [True, False, False]
+
+
 @pytest.mark.parametrize("begin", ["begin", "BEGIN DEFERRED TRANSACTION", "begin transaction"])
 def test_first_statement_begins(node: Node, begin: str) -> None:
     client = Client(node)

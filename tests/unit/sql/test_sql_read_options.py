@@ -7,7 +7,7 @@ import pytest
 from service_bench import ENDLESS, Node, sql
 
 from pando.errors import StatementTimeout
-from pando.sql.readers import ReadOptions
+from pando.store.reading import ReadOptions
 
 
 @pytest.fixture

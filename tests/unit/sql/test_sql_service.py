@@ -259,6 +259,30 @@ def test_strong_read_without_a_primary_says_so(replica: Node) -> None:
         replica(sql("select 1"), freshness=Freshness(Level.STRONG))
 
 
+@pytest.mark.parametrize("begin", ["begin readonly", "begin"])
+def test_a_strong_transaction_of_reads_runs_here_once_this_node_shows_what_the_primary_has(
+    replica: Node, begin: str
+) -> None:
+    replica(sql("insert into t values(2, 'two')"), CLOSE)
+    replica.store.on_wait = lambda *_: replica.store.replicate("data")
+    whole = [sql(begin), sql("select count(*) from t"), sql("commit"), CLOSE]
+    assert replica(*whole, freshness=Freshness(Level.STRONG)).rows(1) == [["2"]]
+    assert [(run.session, run.requests, run.read_only) for run in replica.store.runs[1:]] == [(0, (), True)]
+
+
+def test_a_strong_transaction_of_reads_runs_on_the_primary_if_this_node_is_late(replica: Node) -> None:
+    replica(sql("insert into t values(2, 'two')"), CLOSE)
+    whole = [sql("begin readonly"), sql("select count(*) from t"), sql("commit"), CLOSE]
+    assert replica(*whole, freshness=Freshness(Level.STRONG)).rows(1) == [["2"]]
+    assert len(replica.store.runs) == 3
+
+
+def test_a_strong_transaction_of_reads_asks_nobody_on_the_primary(primary: Node) -> None:
+    whole = [sql("begin readonly"), sql("select count(*) from t"), sql("commit"), CLOSE]
+    assert primary(*whole, freshness=Freshness(Level.STRONG)).rows(1) == [["1"]]
+    assert primary.store.runs == []
+
+
 # -- own writes, for clients without bookmarks ------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import pytest
 from store_kit import Client, Node, image_of, opened_primary, run, script, sql, transaction, wait_until
 
 from pando.errors import NotReady, Overloaded, StatementTimeout, TransactionTimeout
+from pando.store.holds import Hold
 from pando.store.protocol import Ran
 
 LONG = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n"
@@ -350,6 +351,94 @@ def test_a_hold_outlives_a_session_by_its_time_limit(node):
             db.database.writer.release()
             assert await values(db) == []
             assert isinstance(await db.send(sql("COMMIT"), session=1), TransactionTimeout)
+
+    run(scenario())
+
+
+def test_a_pause_neither_waits_for_an_open_transaction_nor_ends_it(node):
+    async def scenario():
+        async with opened_primary(node, transaction_s=0.0) as db:
+            await table(db)
+            await db.ask(sql("BEGIN"), insert("open"), session=1)
+            position, writer = db.database.position, db.database.writer
+            await writer.hold(Hold.PAUSE)
+            paused = db.send(insert("more"), session=1)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not paused.done()
+            assert db.database.position == position
+            writer.release(Hold.PAUSE)
+            assert isinstance(await paused, Ran)
+            await db.ask(sql("COMMIT"), session=1)
+            assert await values(db) == ["open", "more"]
+
+    run(scenario())
+
+
+def test_a_pause_waits_for_the_statement_that_runs_in_a_transaction(node):
+    async def scenario():
+        async with opened_primary(node) as db:
+            await table(db)
+            await db.ask(sql("BEGIN"), session=1)
+            running = db.send(sql(LONG), session=1)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            await db.database.writer.hold(Hold.PAUSE)
+            assert running.done()
+            db.database.writer.release(Hold.PAUSE)
+            await db.ask(sql("COMMIT"), session=1)
+
+    run(scenario())
+
+
+def test_a_patient_hold_waits_for_the_end_of_a_transaction(node):
+    async def scenario():
+        async with opened_primary(node, transaction_s=0.0) as db:
+            await table(db)
+            await db.ask(sql("BEGIN"), insert("open"), session=1)
+            hold = asyncio.create_task(db.database.writer.hold(Hold.PATIENT))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not hold.done()
+            await db.ask(sql("COMMIT"), session=1)
+            await hold
+            db.database.writer.release(Hold.PATIENT)
+            assert await values(db) == ["open"]
+
+    run(scenario())
+
+
+def test_a_patient_command_ends_no_transaction_and_does_not_keep_its_place_when_it_is_cancelled(node):
+    async def scenario():
+        async with opened_primary(node, transaction_s=0.0, queue_max=1) as db:
+            await table(db)
+            await db.ask(sql("BEGIN"), insert("open"), session=1)
+            for _ in range(3):
+                waiting = db.send(sql("BEGIN"), session=2, is_patient=True)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert not waiting.done()
+                db.database.cancel(1, db.client.ids)
+                assert isinstance(await waiting, NotReady)
+            await db.ask(insert("more"), session=1)
+            impatient = db.send(insert("other"))
+            assert isinstance(await impatient, Ran)
+            assert await values(db) == ["other"]
+            db.assert_one_answer_each()
+
+    run(scenario())
+
+
+def test_a_patient_command_runs_when_the_transaction_has_ended(node):
+    async def scenario():
+        async with opened_primary(node) as db:
+            await table(db)
+            await db.ask(sql("BEGIN"), insert("open"), session=1)
+            waiting = db.send(sql("BEGIN"), insert("next"), session=2, is_patient=True)
+            await db.ask(sql("COMMIT"), session=1)
+            assert not (await waiting).is_autocommit
+            await db.ask(sql("COMMIT"), session=2)
+            assert await values(db) == ["open", "next"]
 
     run(scenario())
 
