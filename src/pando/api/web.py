@@ -24,6 +24,7 @@ from pando.api.prompt import PATHS, PromptPipelines
 from pando.api.records_prompt import PREFIX, PromptRecords
 from pando.api.site import OpenSite, Site
 from pando.log import EventLog, bridge_logger
+from pando.node.ending import LINGER_S, end_connections, take_waiting
 from pando.node.http_protocol import SWEEP_S, Gate, bind_gate
 from pando.node.runtime import Runtime
 from pando.node.websocket_protocol import PING_S, bind_limit
@@ -163,11 +164,15 @@ class _WebProcess:
             listen_tcp(self._runtime.settings.http),
             listen_unix(self._runtime.web_socket(self._index)),
         ]
-        await _Server(config, self._site.stop).serve(sockets=sockets)
+        await _Server(config, self._stop).serve(sockets=sockets)
+
+    def _stop(self) -> None:
+        self._gate.stop()
+        self._site.stop()
 
 
 class _Server(uvicorn.Server):
-    """Says when it begins to stop: it would wait for event streams like for any answer."""
+    """Ends as `pando.node.ending` says, and not by cutting connections that a request may be under way on."""
 
     def __init__(self, config: uvicorn.Config, stopping: Callable[[], None]) -> None:
         super().__init__(config)
@@ -176,4 +181,18 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop taking connections, and wait for answers."""
         self._stopping()
-        await super().shutdown(sockets)
+        for server, listening in zip(self.servers, sockets or [], strict=True):
+            taken = take_waiting(listening)
+            server.close()
+            listening.close()
+            for connection in taken:
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        await end_connections(self.server_state.connections, STOP_S)  # type: ignore[arg-type]
+        if self.server_state.tasks:  # what was given up puts away its files
+            await asyncio.wait(self.server_state.tasks, timeout=LINGER_S)
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made

@@ -25,6 +25,9 @@ from pando.sql.ws_session import WsSession
 
 HELLO_S: Final = 10.0
 """How long after the handshake the first message may take."""
+RESTARTS: Final = 1012
+"""Code of a disconnect that means: this process stops; answer what was taken, and close with it."""
+STOPS: Final = "the node stops; what has no answer was not done"
 _REASON_BYTES_MAX: Final = 123
 """Longest reason in a close frame (RFC 6455 section 5.5, less two bytes for the code)."""
 
@@ -134,6 +137,9 @@ class WebSocketHandler:
         while message["type"] == "websocket.receive":
             await session.take(frame_of(message, encoding))
             message = await receive()
+        if message.get("code") == RESTARTS:
+            await session.finish()
+            raise _Refused(RESTARTS, STOPS)
 
 
 def namespace_of(path: str) -> str | None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ import uvloop
 from pando import limits
 from pando.errors import InvalidSetting, PandoError
 from pando.log import EventLog
+from pando.node.ending import take_waiting
+from pando.node.front_ending import Stopping
 from pando.node.front_nodes import FrontNode, Rotation
 from pando.node.front_proxy import Proxy, describe, is_unsent, make_session
 from pando.node.front_server import FrontServer
@@ -34,7 +38,7 @@ BEGIN_WAIT_S: Final = 30.0
 """How long a front of the command line waits for the first node."""
 CHECK_ANSWER_S: Final = 1.0
 """How long a node may take to say that it is ready."""
-END_S: Final = 2.0
+END_S: Final = 5.0
 """How long requests under way may take to end when the front is told to stop."""
 _BACKLOG: Final = 2048
 _FILES_KEPT: Final = 128
@@ -53,6 +57,7 @@ class FrontOptions:
     alive_fd: int = -1
     begin_wait_s: float = 0.0
     connections_max: int = limits.CONNECTIONS_MAX
+    end_s: float = END_S
     log_level: str = "info"
     log_format: str = "text"
 
@@ -81,8 +86,9 @@ class Front:
             timeout=aiohttp.ClientTimeout(total=CHECK_ANSWER_S),
         )
         await self._first_checks(end or asyncio.Event())
-        proxy = Proxy(self.rotation, self._session, self._look_again)
-        self._server = FrontServer(proxy, self.rotation, self._session, limit=limit, log=self._log)
+        stopping = Stopping()
+        proxy = Proxy(self.rotation, self._session, self._look_again, stopping)
+        self._server = FrontServer(proxy, self.rotation, self._session, limit=limit, log=self._log, stopping=stopping)
         host, port = self._options.listen
         try:
             self._listener = await asyncio.get_running_loop().create_server(
@@ -103,17 +109,30 @@ class Front:
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether requests are under way."""
+        return self._server.is_busy
+
     async def close(self) -> None:
         """Stop listening, let requests under way end for a moment, and close everything."""
+        if self._listener is not None:
+            await self._stop_listening(self._listener)
+            await self._server.end(self._options.end_s)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.close()
-            self._server.pre_shutdown()
-            await self._server.shutdown(END_S)
         await self._session.close()
         await self._checks.close()
+
+    async def _stop_listening(self, listener: asyncio.Server) -> None:
+        taken = []
+        for listening in listener.sockets:
+            with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                taken += take_waiting(same)
+        listener.close()
+        for connection in taken:
+            await asyncio.get_running_loop().connect_accepted_socket(self._server, connection)
 
     def _look_again(self) -> None:
         for look in self._looks:

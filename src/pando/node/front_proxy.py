@@ -10,9 +10,11 @@ WebSockets (`pando.node.front_websocket`), the process (`pando.node.front`).
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Final
+from contextlib import nullcontext
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -22,6 +24,7 @@ from yarl import URL
 
 from pando import limits
 from pando.errors import InvalidRequest, NotReady, OutcomeUnknown, PandoError, RetryLater
+from pando.node.front_ending import Stopping
 from pando.node.front_nodes import FrontNode, Rotation
 from pando.node.plain_answers import UNREAD
 
@@ -90,10 +93,34 @@ def is_unread(status: int, headers: Mapping[str, str] | None) -> bool:
     return status == 503 and headers is not None and UNREAD in headers
 
 
+class NodeConnector(aiohttp.TCPConnector):
+    """Keeps connections to nodes. One that a node has ended is never used again, noticed or not.
+
+    The end of a connection is in the kernel before the loop has told of it. A request sent on such a connection would
+    be lost, and nobody could say whether it had been done.
+    """
+
+    async def _get(self, key: Any, traces: Any) -> Any:  # noqa: ANN401 - as aiohttp has it
+        while (found := await super()._get(key, traces)) is not None:
+            if not has_something_to_read(found.transport):
+                return found
+            found.close()
+        return None
+
+
+def has_something_to_read(transport: asyncio.Transport | None) -> bool:
+    """Tell whether bytes or an end came on a connection on which nothing is expected."""
+    if transport is None:
+        return True
+    looking = select.poll()
+    looking.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(looking.poll(0))
+
+
 def make_session(connections_max: int) -> aiohttp.ClientSession:
     """Make the client that talks to the nodes; it changes nothing on the way and tries nothing twice by itself."""
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections_max, keepalive_timeout=IDLE_S),
+        connector=NodeConnector(limit=connections_max, keepalive_timeout=IDLE_S),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=ANSWER_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
@@ -193,10 +220,13 @@ class Upload:
 class Proxy:
     """Answers requests by asking nodes. `look_again` is called when a node broke a connection."""
 
-    def __init__(self, rotation: Rotation, session: aiohttp.ClientSession, look_again: Callable[[], None]) -> None:
+    def __init__(
+        self, rotation: Rotation, session: aiohttp.ClientSession, look_again: Callable[[], None], stopping: Stopping
+    ) -> None:
         self._rotation = rotation
         self._session = session
         self._look_again = look_again
+        self._stopping = stopping
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Give the answer of the first node that answers. Raises PandoError, AnswerBroke."""
@@ -241,7 +271,7 @@ class Proxy:
         try:
             if is_unread(answer.status, answer.headers):
                 raise Unread(FULL)
-            return await pass_back(request, answer)
+            return await pass_back(request, answer, self._stopping)
         finally:
             # An answer that is not at its end, or whose request is not, leaves a connection that nobody can use.
             answer.close()
@@ -279,7 +309,12 @@ def _unknown(method: str, node: FrontNode, error: Exception) -> PandoError:
     )
 
 
-async def pass_back(request: web.BaseRequest, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+def is_endless(request: web.BaseRequest, answer: aiohttp.ClientResponse) -> bool:
+    """Tell whether an answer has no end, so that one wherever it is now is as good as any."""
+    return answer.content_type == "text/event-stream" or request.path == "/api/changes"
+
+
+async def pass_back(request: web.BaseRequest, answer: aiohttp.ClientResponse, stopping: Stopping) -> web.StreamResponse:
     """Send a node's answer to the client. Raises AnswerBroke when it breaks off after its beginning."""
     headers = passed_headers(answer.headers)
     headers.setdefault("Server", "pando")
@@ -289,10 +324,13 @@ async def pass_back(request: web.BaseRequest, answer: aiohttp.ClientResponse) ->
     if length is not None and length <= WHOLE_BYTES_MAX:
         return web.Response(status=status, reason=answer.reason, headers=headers, body=await answer.read())
     response = web.StreamResponse(status=status, reason=answer.reason, headers=headers)
+    if stopping.is_set:
+        response.force_close()
     try:
         await response.prepare(request)
-        while chunk := await answer.content.readany():
-            await response.write(chunk)
+        async with stopping.ends() if is_endless(request, answer) else nullcontext():
+            while chunk := await answer.content.readany():
+                await response.write(chunk)
         await response.write_eof()
     except (
         aiohttp.ClientError,

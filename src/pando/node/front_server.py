@@ -16,6 +16,17 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from pando.errors import Overloaded, PandoError
 from pando.log import EventLog, bridge_logger
+from pando.node.ending import (
+    LAST_S,
+    LINGER_S,
+    READING,
+    STOPS,
+    STOPS_IN_BODY,
+    STOPS_IN_READ,
+    STOPS_IN_REQUEST,
+    until,
+)
+from pando.node.front_ending import Lingering, Stopping
 from pando.node.front_nodes import Rotation
 from pando.node.front_proxy import HEADER_BYTES_MAX, AnswerBroke, Proxy, error_answer
 from pando.node.front_websocket import handle_websocket, is_websocket
@@ -38,7 +49,14 @@ class FrontServer(web.Server):
     """
 
     def __init__(
-        self, proxy: Proxy, rotation: Rotation, session: aiohttp.ClientSession, *, limit: int, log: EventLog
+        self,
+        proxy: Proxy,
+        rotation: Rotation,
+        session: aiohttp.ClientSession,
+        *,
+        limit: int,
+        log: EventLog,
+        stopping: Stopping,
     ) -> None:
         super().__init__(
             self._handle,
@@ -59,6 +77,10 @@ class FrontServer(web.Server):
         self._open: set[web.RequestHandler] = set()
         self._refused: set[web.RequestHandler] = set()
         self._logged_at = -_FULL_LOG_S
+        self._stopping = stopping
+        self._requests: dict[web.RequestHandler, web.BaseRequest] = {}
+        """Requests under way."""
+        self._lingering: set[Lingering] = set()
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Called by the protocol."""
@@ -104,15 +126,10 @@ class FrontServer(web.Server):
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         self._idle.pop(connection, None)
+        self._requests[connection] = request
         try:
-            if connection in self._refused:
-                raise Overloaded(self._full())
-            if is_websocket(request):
-                return await handle_websocket(request, self._rotation, self._session)
-            return await self._proxy.handle(request)
-        except PandoError as error:
-            answer = error_answer(error)
-            if connection in self._refused:
+            answer = await self._answer(request, connection)
+            if connection in self._refused or self._stopping.is_set:
                 answer.force_close()
             return answer
         except AnswerBroke:
@@ -121,8 +138,55 @@ class FrontServer(web.Server):
             connection.force_close()
             return web.Response()  # goes nowhere
         finally:
+            self._requests.pop(connection, None)
             if connection in self._open and connection not in self._refused:
                 self._idle[connection] = None
+
+    async def _answer(self, request: web.BaseRequest, connection: web.RequestHandler) -> web.StreamResponse:
+        try:
+            if connection in self._refused:
+                raise Overloaded(self._full())
+            if is_websocket(request):
+                return await handle_websocket(request, self._rotation, self._session, self._stopping)
+            return await self._proxy.handle(request)
+        except PandoError as error:
+            return error_answer(error)
+
+    # -- the end, as `pando.node.ending` has it --
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether requests are under way."""
+        return bool(self._requests)
+
+    async def end(self, answer_s: float, *, last_s: float = LAST_S) -> None:
+        """End all connections; requests under way have `answer_s` seconds."""
+        self._stopping.begin()
+        await until(lambda: not self._open, last_s)
+        for connection in list(self._open):
+            if not connection._request_in_progress:  # it says so in no other way, and may still be sending
+                self._leave(connection, STOPS)
+        await until(lambda: not self._open, answer_s)
+        for connection in list(self._open):
+            self._give_up(connection)
+        await until(lambda: not self._lingering, LINGER_S)
+        for lingering in list(self._lingering):
+            lingering.abort()
+
+    def _give_up(self, connection: web.RequestHandler) -> None:
+        request = self._requests.get(connection)
+        if request is None or request.writer.output_size or is_websocket(request):
+            self._drop(connection)
+        elif not request.content.is_eof():
+            self._leave(connection, STOPS_IN_BODY)
+        else:
+            self._leave(connection, STOPS_IN_READ if request.method in READING else STOPS_IN_REQUEST)
+
+    def _leave(self, connection: web.RequestHandler, words: bytes) -> None:
+        transport, connection.transport = connection.transport, None  # else it would be closed at once
+        connection.connection_lost(None)
+        if transport is not None and not transport.is_closing():
+            Lingering(transport, self._lingering).say(words)
 
 
 class _Complaints(logging.Filter):

@@ -15,6 +15,7 @@ from aiohttp import WSMsgType, web
 
 from pando import limits
 from pando.errors import NotReady
+from pando.node.front_ending import Stopping
 from pando.node.front_nodes import Rotation
 from pando.node.front_proxy import (
     FULL,
@@ -63,7 +64,7 @@ def asked_protocols(request: web.BaseRequest) -> tuple[str, ...]:
 
 
 async def handle_websocket(
-    request: web.BaseRequest, rotation: Rotation, session: aiohttp.ClientSession
+    request: web.BaseRequest, rotation: Rotation, session: aiohttp.ClientSession, stopping: Stopping
 ) -> web.StreamResponse:
     """Connect the client with the first node that takes it. Raises NotReady; a refusal of the node is passed on."""
     reasons: list[str] = []
@@ -72,7 +73,7 @@ async def handle_websocket(
         url = target_of(request, node)
         try:
             async with _connect(request, session, str(url)) as to_node:
-                return await _relay(request, to_node)
+                return await _relay(request, to_node, stopping)
         except aiohttp.WSServerHandshakeError as error:
             if is_unread(error.status, error.headers):
                 reasons.append(f"{node.url}: {FULL}")
@@ -109,7 +110,9 @@ async def _connect(
         await to_node.close(code=_GONE)
 
 
-async def _relay(request: web.BaseRequest, to_node: aiohttp.ClientWebSocketResponse[bool]) -> web.StreamResponse:
+async def _relay(
+    request: web.BaseRequest, to_node: aiohttp.ClientWebSocketResponse[bool], stopping: Stopping
+) -> web.StreamResponse:
     to_client: web.WebSocketResponse = web.WebSocketResponse(
         timeout=CLOSE_S,
         autoclose=False,
@@ -121,7 +124,8 @@ async def _relay(request: web.BaseRequest, to_node: aiohttp.ClientWebSocketRespo
     await to_client.prepare(request)
     ways = [asyncio.ensure_future(_pump(to_client, to_node)), asyncio.ensure_future(_pump(to_node, to_client))]
     try:
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        async with stopping.ends():
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for way in ways:
             way.cancel()

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from pando import limits
 from pando.errors import NotReady
 from pando.log import EventLog
+from pando.node.ending import READING, STOPS, STOPS_IN_BODY, STOPS_IN_READ, STOPS_IN_REQUEST
 from pando.node.plain_answers import full_answer, plain_answer
 from pando.store.adopt import HANDOVER_BYTES_MAX, Giver
 from pando.store.link_open import LINK_PATH, UPGRADE_NAME
@@ -104,8 +105,15 @@ class Gate:
         self.prefix = b""
         """URLs that begin so are offered to `prompt_under`; empty: none are."""
         self.prompt_under: PromptUnder = _declines
+        self.is_stopping = False
+        """Whether each answer is the last one of its connection."""
         self._default_headers: RequestHeaders | None = None
         self._head = b""
+
+    def stop(self) -> None:
+        """From now on each answer is the last one of its connection, and says so."""
+        self.is_stopping = True
+        self.prompts, self.prefix = {}, b""  # these answer without looking
 
     def opened(self, connection: NodeProtocol, connections: set[Any], now: float) -> bool:
         """Take note of a new connection; False: there is no room, it is closed already."""
@@ -168,6 +176,9 @@ class Gate:
 
     def hand_over(self, connection: NodeProtocol, data: bytes) -> None:
         """Give a link's connection to the store."""
+        if self.is_stopping:
+            connection.dismiss(_NO_STORE)
+            return
         descriptor = connection.transport.get_extra_info("socket").fileno()
         try:
             self._giver.give(descriptor, data)
@@ -245,6 +256,11 @@ class JoiningTransport:
         self._flush()
         self._transport.close()
 
+    def write_eof(self) -> None:
+        """Send what is kept, then close for sending."""
+        self._flush()
+        self._transport.write_eof()
+
     def abort(self) -> None:
         """Close at once."""
         self._head = b""
@@ -291,6 +307,8 @@ class NodeProtocol(HttpToolsProtocol):
         self._prompts_left = 0
         self._answered_at = 0.0
         """When the last answer went out, if it was a prompt one and nothing came in since."""
+        self._has_left = False
+        """Whether the last words were said: what still comes in is thrown away."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection was accepted."""
@@ -301,6 +319,8 @@ class NodeProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came in."""
+        if self._has_left:
+            return
         if self._is_new:
             data = self._look_for_link(data)
             if not data:
@@ -346,6 +366,8 @@ class NodeProtocol(HttpToolsProtocol):
         self.headers.extend(headers)
         self.scope[CUT] = self._cut  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
+        if self.gate.is_stopping and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
@@ -448,6 +470,9 @@ class NodeProtocol(HttpToolsProtocol):
         if self.is_in_flight():
             self.send_400_response("An upgrade has to wait for the answers before it.")
             return
+        if self.gate.is_stopping:
+            self.dismiss(STOPS)
+            return
         if isinstance(self.transport, JoiningTransport):
             self.transport = self.transport.inner
         super().handle_websocket_upgrade()
@@ -513,6 +538,42 @@ class NodeProtocol(HttpToolsProtocol):
             if not (self.is_in_flight() and self.cycle.response_started):
                 self.transport.write(answer)
             self.transport.close()
+
+    # -- the end of the server; see `pando.node.ending` --
+
+    def end_after_answer(self) -> None:
+        """The next answer is the last one, that to a request under way or to one that comes."""
+        if self.is_in_flight():
+            self.cycle.keep_alive = False
+
+    def leave(self) -> None:
+        """Say that nothing was read, and end the connection, if no request is under way."""
+        if not self.is_in_flight():
+            self._leave(STOPS)
+
+    def give_up(self) -> None:
+        """Say what is known of the request under way, and end the connection."""
+        if not self.is_in_flight():
+            return
+        if self.pipeline or isinstance(self.cycle, PromptCycle):
+            self._leave(STOPS_IN_REQUEST)
+        elif self._is_in_body:
+            self._leave(STOPS_IN_BODY)
+        else:
+            self._leave(STOPS_IN_READ if self.scope["method"] in READING else STOPS_IN_REQUEST)
+
+    def _leave(self, answer: bytes) -> None:
+        """Say why, and close for sending: closed at once, what the client sends now would wipe the answer out."""
+        if self.transport.is_closing() or self._has_left:
+            return
+        self._has_left = True
+        if not (self.is_in_flight() and self.cycle.response_started):
+            self.transport.write(answer)
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # what it still has to say goes nowhere
+            self.cycle.message_event.set()
+        self.flow.resume_reading()
+        self.transport.write_eof()
 
 
 def bind_gate(gate: Gate) -> type[NodeProtocol]:

@@ -20,6 +20,10 @@ PING_S: Final = 30.0
 read only while they expect something."""
 FRAGMENTS_MAX: Final = 1024
 """Frames of one message; each costs more memory than its bytes."""
+RESTARTS: Final = 1012
+"""Code of the close when the node stops and has answered all that it has taken: the rest was not done."""
+GOES: Final = 1001
+"""Code of the close when the node stops, and something was not answered in time."""
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """A peer that is gone without a word is noticed by the kernel, after two minutes."""
 _TOO_MANY: Final = plain_answer(
@@ -71,6 +75,28 @@ class NodeWebSocket(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
             return
         super().handle_cont(event)
+
+    # -- the end of the server; see `pando.node.ending` --
+
+    def end_after_answer(self) -> None:
+        """The handler is told, answers what it has taken, and then closes."""
+        if self.handshake_complete and not self.close_sent:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": RESTARTS})
+
+    def leave(self) -> None:
+        """The handler does that."""
+
+    def is_in_flight(self) -> bool:
+        """Its handler ends it."""
+        return not self.transport.is_closing()
+
+    def give_up(self) -> None:
+        """Close, with a code that says nothing of what was not answered."""
+        if self.handshake_complete and not self.close_sent:
+            self.stop_keepalive()
+            self.conn.send_close(GOES)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.close()
 
     # -- what the gate asks of every connection --
 

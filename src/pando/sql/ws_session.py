@@ -139,6 +139,11 @@ class WsSession:
     def _is_full(self) -> bool:
         return not self._is_over and (self._waiting >= REQUESTS_MAX or self._waiting_bytes >= WAITING_BYTES_MAX)
 
+    async def finish(self) -> None:
+        """Return when all that was taken has its answer."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def close(self) -> None:
         """End all streams: what runs is cancelled, transactions are rolled back."""
         tasks = list(self._tasks)

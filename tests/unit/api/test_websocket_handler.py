@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pando.api.app import App
-from pando.api.websocket import WebSocketHandler, namespace_of
+from pando.api.websocket import RESTARTS, WebSocketHandler, namespace_of
 from pando.clock import SystemClock
 from pando.errors import NotFound, Unauthorized
 from pando.log import EventLog
@@ -59,12 +59,13 @@ class Server:
         headers: tuple[tuple[bytes, bytes], ...] = (),
         answers: int = 0,
         says_goodbye: bool = True,
+        goodbye: int = 1000,
     ) -> list[Any]:
         """Send messages (texts, bytes, or what becomes JSON); gives all that the server sent.
 
         The client goes when it has got so many answers, or waits until the server closes.
         """
-        return asyncio.run(self._talk(messages, path, protocols, headers, answers, says_goodbye))
+        return asyncio.run(self._talk(messages, path, protocols, headers, answers, says_goodbye, goodbye))
 
     async def _talk(
         self,
@@ -74,6 +75,7 @@ class Server:
         headers: tuple[tuple[bytes, bytes], ...],
         answers: int,
         says_goodbye: bool,
+        goodbye: int,
     ) -> list[Any]:
         scope = {
             "type": "websocket",
@@ -96,7 +98,7 @@ class Server:
             while not is_over():
                 changed.clear()
                 await changed.wait()
-            return {"type": "websocket.disconnect", "code": 1000}
+            return {"type": "websocket.disconnect", "code": goodbye}
 
         async def send(message: dict[str, object]) -> None:
             sent.append(message)
@@ -257,6 +259,24 @@ def test_transaction_ends_with_the_connection(server: Server) -> None:
 
 
 # -- protocol buffers -------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_stops_answers_what_it_has_taken_and_then_closes(server: Server) -> None:
+    opened = request(1, "open_stream", stream_id=1)
+    begun = [sql(2, "BEGIN"), sql(3, "INSERT INTO t VALUES (7, 'lost')")]
+    kept = [request(4, "open_stream", stream_id=2)]
+    kept += [request(5, "execute", stream_id=2, stmt={"sql": "SELECT 1"})]
+    sent = server.talk(HELLO, opened, *begun, *kept, goodbye=RESTARTS)
+    assert {message.get("request_id") for message in texts(sent)} == {None, 1, 2, 3, 4, 5}
+    assert all(message["type"] in ("hello_ok", "response_ok") for message in texts(sent))
+    assert (sent[-1]["type"], sent[-1]["code"]) == ("websocket.close", RESTARTS)
+    sent = server.talk(HELLO, opened, sql(2, "SELECT count(*) FROM t WHERE a = 7"), answers=3)
+    assert texts(sent)[-1]["response"]["result"]["rows"] == [[{"type": "integer", "value": "0"}]], "rolled back"
+
+
+def test_a_process_that_stops_closes_who_has_said_nothing(server: Server) -> None:
+    (_, closed) = server.talk(goodbye=RESTARTS)
+    assert (closed["type"], closed["code"]) == ("websocket.close", RESTARTS)
 
 
 def test_a_conversation_in_protocol_buffers(server: Server) -> None:

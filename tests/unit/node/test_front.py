@@ -501,10 +501,12 @@ async def websocket_node(handler):
     url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
     front = Front(FrontOptions(listen=("127.0.0.1", 0), nodes=(url,)), EventLog("front", write=lambda line: None))
     await front.start()
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{front.port}") as client:
-        yield client
-    await front.close()
-    await runner.cleanup()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{front.port}") as client:
+            yield front, client
+    finally:
+        await front.close()
+        await runner.cleanup()
 
 
 def test_messages_of_a_websocket_go_both_ways():
@@ -521,7 +523,10 @@ def test_messages_of_a_websocket_go_both_ways():
         return socket
 
     async def scenario():
-        async with websocket_node(echo) as client, client.ws_connect("/s?q=1", protocols=("hrana2", "x")) as socket:
+        async with (
+            websocket_node(echo) as (_, client),
+            client.ws_connect("/s?q=1", protocols=("hrana2", "x")) as socket,
+        ):
             assert socket.protocol == "hrana2"
             await socket.send_str("hello ")
             assert await socket.receive_str() == "hello q=1"
@@ -546,7 +551,7 @@ def test_a_client_that_leaves_closes_the_websocket_at_the_node():
         return socket
 
     async def scenario():
-        async with websocket_node(listen) as client:
+        async with websocket_node(listen) as (_, client):
             async with client.ws_connect("/") as socket:
                 await socket.send_str("x")
                 socket._response.connection.transport.abort()
@@ -569,7 +574,7 @@ def test_a_websocket_whose_request_was_not_read_is_asked_for_again():
         return socket
 
     async def scenario():
-        async with websocket_node(handler) as client, client.ws_connect("/") as socket:
+        async with websocket_node(handler) as (_, client), client.ws_connect("/") as socket:
             assert await socket.receive_str() == "here"
             assert len(asked) == 2
 
@@ -581,7 +586,7 @@ def test_a_refused_websocket_is_refused():
         return aiohttp.web.Response(status=401)
 
     async def scenario():
-        async with websocket_node(refuse) as client:
+        async with websocket_node(refuse) as (_, client):
             with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
                 await client.ws_connect("/")
             assert caught.value.status == 401

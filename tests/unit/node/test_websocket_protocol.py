@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import uvicorn
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
 from pando.log import EventLog
 from pando.node.http_protocol import Gate, bind_gate
-from pando.node.websocket_protocol import FRAGMENTS_MAX, NodeWebSocket, bind_limit, keep_alive
+from pando.node.websocket_protocol import FRAGMENTS_MAX, GOES, NodeWebSocket, bind_limit, keep_alive
 
 pytestmark = pytest.mark.slow  # a server takes a while to stop
 
@@ -248,5 +248,34 @@ def test_the_server_goes_away() -> None:
                 await client.recv()
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
+
+    run(scenario)
+
+
+def test_a_server_that_stops_leaves_the_close_to_the_handler() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            client = await connect(served.url)
+            (end,) = served.protocol.sockets
+            end.end_after_answer()
+            end.leave()
+            assert end.is_in_flight()
+            with pytest.raises(ConnectionClosedError):  # `echo` returns when it is told
+                await client.recv()
+
+    run(scenario)
+
+
+def test_what_was_not_answered_in_time_is_closed_with_going_away() -> None:
+    async def scenario() -> None:
+        async with serving() as served:
+            client = await connect(served.url)
+            (end,) = served.protocol.sockets
+            end.give_up()
+            with pytest.raises(ConnectionClosed) as closed:
+                await client.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == GOES
+            assert not end.is_in_flight()
 
     run(scenario)
