@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from pando.clock import VirtualClock
 from pando.errors import InvariantError
 from pando.log import EVENTS, LEVELS, EventLog, bridge_logger
+from pando.testing.virtual_clock import VirtualClock
 
 
 def make(**options):

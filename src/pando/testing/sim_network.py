@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from pando.clock import VirtualClock
 from pando.replication.messages import ReplicaMessage, UpstreamMessage
+from pando.testing.virtual_clock import VirtualClock
 
 _encode = msgspec.msgpack.Encoder().encode
 _TO_REPLICA: msgspec.msgpack.Decoder[list[Any]] = msgspec.msgpack.Decoder(list[UpstreamMessage])

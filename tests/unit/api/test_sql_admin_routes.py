@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from pando.api.admin import AdminRoutes, AdminServices
 from pando.api.http import Request
 from pando.api.transfers import Transfers
-from pando.clock import VirtualClock
 from pando.errors import Forbidden, Overloaded, PandoError, PrimaryUnavailable, Unauthorized
 from pando.sql.config import NO_CONFIG, DatabaseConfig, decode_config
 from pando.sql.system import Snapshot
 from pando.store.layout import Layout
+from pando.testing.virtual_clock import VirtualClock
 
 
 class System:

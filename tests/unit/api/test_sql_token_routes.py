@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from pando.api.app import App
 from pando.api.token_routes import EXPIRED_KEPT_MS, token_routes
-from pando.clock import VirtualClock
 from pando.errors import NotReady, Unauthorized
 from pando.log import EventLog
 from pando.node.tokens import Authenticator, make_token, token_id
 from pando.sql.system import TABLES
+from pando.testing.virtual_clock import VirtualClock
 
 SECRET = "the cluster's secret"
 

@@ -25,7 +25,7 @@ from pando.client.async_transport import AsyncTransport
 from pando.client.judging import Broken, Reply, Send
 from pando.client.targets import Address
 from pando.client.transport import IDLE_S, Transport
-from pando.clock import VirtualClock
+from pando.testing.virtual_clock import VirtualClock
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from pando.client.judging import Broken, Reply, Send
 from pando.client.nodes import Bookmarks, Nodes
 from pando.client.session import Pause, Session
 from pando.client.targets import make_target
-from pando.clock import VirtualClock
+from pando.testing.virtual_clock import VirtualClock
 
 UNSENT = Broken("refused", is_sent=False)
 SENT = Broken("reset", is_sent=True)

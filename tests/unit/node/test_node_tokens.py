@@ -6,10 +6,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pando.clock import VirtualClock
 from pando.errors import Forbidden, InvalidRequest, Unauthorized, UnknownDatabase
 from pando.node.secret import SQL_TOKEN_LABEL, derive_key
 from pando.node.tokens import Authenticator, database_keys, issue_token, make_token, token_id
+from pando.testing.virtual_clock import VirtualClock
 
 SECRET = "the cluster's secret"
 

@@ -4,7 +4,6 @@ import json
 
 import apsw
 
-from pando.clock import VirtualClock
 from pando.records.model import AuthOptions, Collection, CollectionType, Rules, Schema
 from pando.records.realtime.changes import Change, Operation
 from pando.records.realtime.client_ids import make_client_id
@@ -13,6 +12,7 @@ from pando.records.realtime.identities import Identity
 from pando.records.realtime.topics import check_request
 from pando.store.feed import ChangeFeed
 from pando.store.statements import Statements
+from pando.testing.virtual_clock import VirtualClock
 
 POSTS = Collection(
     id="pbc_posts", name="posts", rules=Rules(list="list rule of @request", view="view rule of @request")

@@ -7,7 +7,6 @@ import pytest
 import small_s3
 
 from pando.api.records_fetch import FETCHES_MAX, WAITING_MAX, NodeFiles
-from pando.clock import VirtualClock
 from pando.errors import Overloaded, PrimaryUnavailable, StorageError
 from pando.records.fields.values import NewFile
 from pando.records.files import spool as spools
@@ -17,6 +16,7 @@ from pando.records.files.spool import Spools
 from pando.records.files.storage import FileMissing
 from pando.records.files.sweeping import sweep
 from pando.store.protocol import Topology
+from pando.testing.virtual_clock import VirtualClock
 from pando.testing.waiting import turns, until
 
 ONE = {"name": "one", "type": "file"}

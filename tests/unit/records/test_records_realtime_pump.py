@@ -9,7 +9,6 @@ import pytest
 from records_realtime_kit import SCHEMA, Database, Streams, user
 
 from pando import limits
-from pando.clock import VirtualClock
 from pando.errors import InternalError, NotReady
 from pando.records.realtime import pump as module
 from pando.records.realtime.client_ids import split_event_id
@@ -18,6 +17,7 @@ from pando.records.realtime.feed import CursorGone, Feed
 from pando.records.realtime.matching import Matcher
 from pando.records.realtime.pump import Commits, Pump, follow
 from pando.records.realtime.topics import check_request
+from pando.testing.virtual_clock import VirtualClock
 from pando.testing.waiting import turns, until
 
 

@@ -15,7 +15,6 @@ from applier_world import MemoryLog, Primary
 from test_replica import SeenPositions, foreign_write, integrity, pages_of, small_primary
 
 from pando import limits
-from pando.clock import VirtualClock
 from pando.errors import PandoError
 from pando.ltx import LtxDecoder
 from pando.store import applier_protocol as wire
@@ -23,6 +22,7 @@ from pando.store.applier_session import IDLE_CHECKPOINT_PAGES, Session
 from pando.store.blocking_link import BlockingLink, LinkLost
 from pando.store.files import RealFileSystem
 from pando.store.link import make_decoder
+from pando.testing.virtual_clock import VirtualClock
 from pando.types import EMPTY_CHECKSUM, TXID, Checksum, Epoch, Position
 
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from pando import limits
-from pando.clock import VirtualClock
 from pando.errors import InvalidRequest, NotReady
 from pando.store.confirming import Confirming
+from pando.testing.virtual_clock import VirtualClock
 from pando.types import Durability
 
 

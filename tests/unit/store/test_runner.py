@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pando.clock import SystemClock, VirtualClock
+from pando.clock import SystemClock
 from pando.store.requests import (
     And,
     Autocommit,
@@ -38,6 +38,7 @@ from pando.store.requests import (
 )
 from pando.store.runner import Interrupted, Limit, PlainControl, Runner, RunnerOptions, TransactionLost
 from pando.store.statements import StatementInfo, StatementOptions, Statements
+from pando.testing.virtual_clock import VirtualClock
 
 ENDLESS = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
 

@@ -3,7 +3,7 @@
 import asyncio
 from types import SimpleNamespace
 
-from pando.clock import VirtualClock, system_random
+from pando.clock import system_random
 from pando.replication.messages import REPLICATION_VERSION, DatabaseList, Subscribe
 from pando.store.confirming import Confirming
 from pando.store.files import RealFileSystem
@@ -11,6 +11,7 @@ from pando.store.handshake import LinkKind, Peer
 from pando.store.layout import Layout
 from pando.store.node_state import NodeState
 from pando.store.sending import Downstream
+from pando.testing.virtual_clock import VirtualClock
 from pando.types import EMPTY_CHECKSUM, TXID, Durability, Epoch, Position
 
 FIRST = Position(epoch=Epoch(1), txid=TXID(1), checksum=EMPTY_CHECKSUM)

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 from store_kit import run
 
-from pando.clock import VirtualClock
 from pando.errors import NotReady
 from pando.store import applier_protocol as wire
 from pando.store.layout import Layout
 from pando.store.snapshotting import Snapshots
+from pando.testing.virtual_clock import VirtualClock
 from pando.types import TXID, Checksum, Epoch, Position
 
 POSITION = Position(epoch=Epoch(2), txid=TXID(7), checksum=Checksum(1 << 63 | 5))
