@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from pando.clock import Clock
 from pando.errors import InvariantError, StorageError
 from pando.store.capture import Capture, NewBase
@@ -220,13 +222,4 @@ def _size_of(taken: LogEntry | NewBase) -> int:
 
 
 def _with_any_table(entry: LogEntry) -> LogEntry:
-    return LogEntry(
-        epoch=entry.epoch,
-        min_txid=entry.min_txid,
-        max_txid=entry.max_txid,
-        pre_checksum=entry.pre_checksum,
-        post_checksum=entry.post_checksum,
-        timestamp_ms=entry.timestamp_ms,
-        tables=ANY_TABLE,
-        payload=entry.payload,
-    )
+    return msgspec.structs.replace(entry, tables=ANY_TABLE)

@@ -17,7 +17,6 @@ from typing import Any
 
 from pando.clock import system_random
 from pando.errors import CorruptionError, NotReady, PandoError, StorageError
-from pando.ltx import crc64
 from pando.replication import actions as act
 from pando.replication.entry import Entry
 from pando.replication.following_state import LocalLog
@@ -25,7 +24,6 @@ from pando.replication.messages import Entries, Heartbeat, UpstreamMessage
 from pando.replication.receiver import Receiver
 from pando.store import applier_protocol as wire
 from pando.store.catalog import Catalog
-from pando.store.commitlog import LogEntry
 from pando.store.context import StoreContext
 from pando.store.database import Database
 from pando.store.evidence import EVIDENCE_BYTES_MAX, save_evidence
@@ -34,14 +32,13 @@ from pando.store.following import ReplicaDatabase
 from pando.store.handshake import LinkKind, Peer
 from pando.store.link import Link, LinkEnd, make_decoder
 from pando.store.link_open import LinkHandlers, dial_tcp, new_dialer
-from pando.store.segments import decode_entry
 from pando.store.sending import Downstream
+from pando.store.travelling import crc_of_file, decode_travelling, describe
 from pando.types import DEFAULT_DATABASE, NO_POSITION, TXID, Checksum, Epoch, Position
 
 _DECODER = make_decoder(UpstreamMessage)
 _TICK_S = 0.1
 _SYNC_WAIT_S = 60
-_READ_BYTES = 1 << 20
 _EVIDENCE_ENTRIES = 100
 
 
@@ -55,27 +52,6 @@ class UpstreamOptions:
     is_voter: bool = True
     omit: frozenset[str] = frozenset()
     sync_interval_s: float | None = None
-
-
-def describe(data: bytes) -> Entry:
-    """Read the envelope of a travelling entry; raises CorruptionError."""
-    entry = _decode(data)
-    return Entry(
-        epoch=entry.epoch,
-        min_txid=entry.min_txid,
-        max_txid=entry.max_txid,
-        pre_checksum=entry.pre_checksum,
-        post_checksum=entry.post_checksum,
-        timestamp_ms=entry.timestamp_ms,
-        data=data,
-    )
-
-
-def _decode(data: bytes) -> LogEntry:
-    entry = decode_entry(data, 0, 0)
-    if entry is None:
-        raise CorruptionError(f"{len(data)} bytes from the upstream are no whole log entry")
-    return entry
 
 
 class Upstream:
@@ -379,7 +355,7 @@ class Upstream:
         self._sync_dirty()
 
     def _append(self, action: act.AppendEntries, database: ReplicaDatabase) -> None:
-        entries = [_decode(entry.data) for entry in action.entries]
+        entries = [decode_travelling(entry.data) for entry in action.entries]
         try:
             for entry in entries:
                 database.log.append(entry)
@@ -444,7 +420,7 @@ class Upstream:
     async def _install_file(self, action: act.InstallSnapshot, path: Path) -> None:
         context = self._context
         run = self._loop.run_in_executor
-        crc = await run(context.executor, _crc_of_file, path)
+        crc = await run(context.executor, crc_of_file, path)
         if crc != action.checksum:
             raise CorruptionError("the snapshot changed on its way: its checksum is wrong")
         database = await self._catalog.open(action.database, may_be_new=True)
@@ -554,11 +530,3 @@ class Upstream:
 
 def _applied_to(txid: TXID, database: ReplicaDatabase) -> None:
     database.appended(txid)
-
-
-def _crc_of_file(path: Path) -> int:
-    crc = 0
-    with path.open("rb") as file:
-        while data := file.read(_READ_BYTES):
-            crc = crc64(data, crc)
-    return crc

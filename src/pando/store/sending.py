@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pando.errors import CorruptionError, PandoError
-from pando.ltx import crc64
 from pando.replication import actions as act
 from pando.replication.entry import Entry
 from pando.replication.lag import LagMeter
@@ -29,23 +28,10 @@ from pando.store.node_state import KnownReplica
 from pando.store.protocol import ReplicaStatus
 from pando.store.segments import encode_entry
 from pando.store.snapshotting import Snapshot, Snapshots
+from pando.store.travelling import crc_of_file, travelling
 from pando.types import NO_POSITION, TXID, Epoch, Position
 
 _DECODER = make_decoder(ReplicaMessage)
-_READ_BYTES = 1 << 20
-
-
-def wire_entry(entry: LogEntry) -> Entry:
-    """Give an entry as it travels: the bytes that a log would hold at its very start."""
-    return Entry(
-        epoch=entry.epoch,
-        min_txid=entry.min_txid,
-        max_txid=entry.max_txid,
-        pre_checksum=entry.pre_checksum,
-        post_checksum=entry.post_checksum,
-        timestamp_ms=entry.timestamp_ms,
-        data=encode_entry(entry, 0, 0),
-    )
 
 
 class Downstream:
@@ -104,9 +90,9 @@ class Downstream:
         """A commit became durable: send it to everybody who follows live."""
         self._measure(name, entry.max_txid, len(entry.payload))
         if self._links:
-            travelling = (wire_entry(entry),)
+            entries = (travelling(entry, encode_entry(entry, 0, 0)),)
             for link in list(self._links.values()):
-                link.log_advanced(name, entry.position, travelling)
+                link.log_advanced(name, entry.position, entries)
 
     def advanced(self, name: str, position: Position, entries: Sequence[Entry] = ()) -> None:
         """The log of a database moved on: by entries that came from an upstream, or to a new history."""
@@ -317,7 +303,7 @@ class SendingLink:
             database = self._down.catalog.get(action.database)
             durable = database.position.txid if database is not None else reader.last.txid
             entries = [
-                wire_entry(entry)
+                travelling(entry, encode_entry(entry, 0, 0))
                 for entry in reader.read(action.after.txid, max_bytes=action.max_bytes)
                 if entry.max_txid <= durable
             ]
@@ -338,7 +324,7 @@ class SendingLink:
             self._down.snapshots.release(snapshot)
             return
         self._snapshots[key] = snapshot
-        crc = await self._loop.run_in_executor(self._down.context.executor, _crc_of, snapshot)
+        crc = await self._loop.run_in_executor(self._down.context.executor, crc_of_file, snapshot.path)
         self.do(
             self.machine.snapshot_ready(
                 *key,
@@ -386,14 +372,6 @@ class SendingLink:
             self._link.close(f"{error.code}: {error.message}")
         except Exception as error:  # noqa: BLE001 - a supervisor of tasks: the link ends with the reason
             self._link.close(f"{type(error).__name__}: {error}")
-
-
-def _crc_of(snapshot: Snapshot) -> int:
-    crc = 0
-    with snapshot.path.open("rb") as file:
-        while data := file.read(_READ_BYTES):
-            crc = crc64(data, crc)
-    return crc
 
 
 def _read_part(snapshot: Snapshot, offset: int, size: int) -> bytes:
