@@ -157,6 +157,7 @@ def test_what_changes_is_heard_in_order_also_after_a_pause(node):
                 done.set()
 
         mistakes = []
+        await node.posts.create({"title": "before"})
         asyncio.get_running_loop().set_exception_handler(lambda _, context: mistakes.append(context["exception"]))
         subscription = await node.app.subscribe("posts/*", handler)
         made = await node.posts.create({"title": "heard", "views": 1})

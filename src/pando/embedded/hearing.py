@@ -48,6 +48,13 @@ async def events(site: Site, since: int | None) -> AsyncGenerator[Event, None]:
 
     While the node is away this waits.
     """
+    async with contextlib.aclosing(_batches(site, since)) as batches:
+        async for batch in batches:
+            for event in batch:
+                yield event
+
+
+async def _batches(site: Site, since: int | None) -> AsyncGenerator[list[Event], None]:
     after = since
     while True:
         try:
@@ -56,14 +63,12 @@ async def events(site: Site, since: int | None) -> AsyncGenerator[Event, None]:
                 after = await newest(found)
             feed = Feed(found.desk.engine.reads())
             is_replica = not found.desk.engine.is_primary
-            batches = follow(feed, found.commits, after, quiet_s=QUIET_S, may_be_ahead=is_replica)
-            async with contextlib.aclosing(batches):
-                async for changes in batches:
-                    for event in await _events_of(found, changes):
-                        after = event.cursor
-                        yield event
-                    if changes:
-                        after = changes[-1].sequence
+            looks = follow(feed, found.commits, after, quiet_s=QUIET_S, may_be_ahead=is_replica)
+            async with contextlib.aclosing(looks):
+                async for changes in looks:
+                    batch = await _events_of(found, changes)
+                    after = changes[-1].sequence if changes else after
+                    yield batch
         except RetryLater:
             await asyncio.sleep(AGAIN_S)
 
