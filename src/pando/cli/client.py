@@ -88,7 +88,7 @@ def read_error(answer: Answer, url: str) -> PandoError:
         retryable = bool(fields.get("retryable", retryable))
     message = message or f"{url} answered with status {answer.status}"
     if answer.status == 401:
-        message += (
+        message = message.removesuffix("; `pando token` makes one") + (
             "; give a token with --token or PANDO_TOKEN, or --dir of the node (`pando token --dir DIR` makes one)"
         )
     return ServerError(message, code=code, status=answer.status, retryable=retryable)
@@ -181,11 +181,8 @@ class Client:
         self._raise_for(response)
         expected = response.length
         written = 0
-        try:
-            while chunk := response.read(CHUNK_BYTES):
-                written += target.write(chunk)
-        except (OSError, http.client.HTTPException) as error:
-            raise self._broken(error) from error
+        while chunk := self._read_piece(response):
+            written += target.write(chunk)
         if expected is not None and written != expected:
             raise Unreachable(f"{self.url} closed the connection after {written} of {expected} bytes: try again")
         return written
@@ -211,7 +208,10 @@ class Client:
 
     def pipeline(self, payload: dict[str, object], *, database: str = "") -> WirePipeline:
         """POST to /v2/pipeline; raises the server's error, not those of single requests."""
-        data = msgspec.json.encode(payload)
+        try:
+            data = msgspec.json.encode(payload)
+        except UnicodeEncodeError as error:
+            raise InvalidRequest("the SQL, or the name of the database, is no text in UTF-8") from error
         if len(data) > BODY_SIZE_BYTES_MAX:
             raise InvalidRequest(
                 f"this request has {len(data)} bytes, over the limit of {BODY_SIZE_BYTES_MAX}: split it"
@@ -226,6 +226,12 @@ class Client:
             return decode_pipeline(answer.body)
         except msgspec.DecodeError as error:
             raise self._strange(error) from error
+
+    def _read_piece(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            return response.read(CHUNK_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._broken(error) from error
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

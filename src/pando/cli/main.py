@@ -5,6 +5,7 @@ What a command needs beyond the client (a node's parts) is imported when it runs
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from pando.cli.databases import app as databases_app
 from pando.cli.exporting import export_database
 from pando.cli.importing import import_file
 from pando.cli.ltx import ltx_app
+from pando.cli.output import FAILED, say
 from pando.cli.serve import serve
 from pando.cli.sql import sql
 from pando.cli.status import status
@@ -64,4 +66,8 @@ def _options(
 
 def main() -> None:
     """Run the command that the command line names."""
-    app()
+    try:
+        app()
+    except OSError as error:  # standard output: what else may fail has an error of its own
+        say(f"error: the output cannot be written: {error.strerror or error} [STORAGE_ERROR]")
+        sys.exit(FAILED)

@@ -17,6 +17,9 @@ from rich.console import Console
 from pando.cli.output import table
 from pando.cli.wire import Rows, SqlValue
 
+INFINITE = "±Inf"
+"""An infinite number: SQLite has no NaN, and the protocol does not tell the sign."""
+
 
 class Mode(StrEnum):
     """Forms of a result: `table` for people, `csv` and `json` for programs, `line` for wide rows, `list` for pipes."""
@@ -29,12 +32,12 @@ class Mode(StrEnum):
 
 
 def text_of(value: SqlValue) -> str:
-    """Give a value as text: NULL is empty, a blob is shown as SQL writes it."""
+    """Give a value as text: NULL is empty, a blob is shown as SQL writes it, NaN stands for an infinite number."""
     if value is None:
         return ""
     if isinstance(value, bytes):
         return f"x'{value.hex()}'"
-    return str(value)
+    return INFINITE if value != value else str(value)
 
 
 def json_of(value: SqlValue) -> object:
@@ -55,7 +58,7 @@ def write_rows(rows: Rows, mode: Mode, out: Console) -> None:
 
 
 def _cell(value: SqlValue) -> object:
-    return value if isinstance(value, int | float) else text_of(value)
+    return value if isinstance(value, int | float) and value == value else text_of(value)
 
 
 def format_rows(rows: Rows, mode: Mode) -> str:

@@ -14,9 +14,9 @@ from rich.console import Console
 from pando.cli.client import Client, SqlStream
 from pando.cli.output import console, say, table
 from pando.cli.render import Mode, write_rows
-from pando.cli.statements import is_blank, split_statements
+from pando.cli.statements import is_blank, split_commands, split_statements
 from pando.cli.wire import Rows, SqlValue, statement
-from pando.errors import CallerError, PandoError, SqlError
+from pando.errors import CallerError, InvalidRequest, PandoError, SqlError
 
 HELP = """\
 .tables [PATTERN]   names of tables and views
@@ -32,6 +32,11 @@ SCRIPT_STATEMENTS = 200
 """Statements of a script in one request; a script stops at the first that fails."""
 SCRIPT_BYTES = 512 * 1024
 """Statement text of a script in one request."""
+READ_DEPTH_MAX = 10
+"""How deep files may be read by files."""
+_LEAVE = (".quit", ".exit")
+_LOST_STATEMENT = "if it was a write, it may have taken effect or not"
+_LOST_TRANSACTION = "the transaction cannot be gone on with; it is rolled back unless this was its COMMIT"
 
 _TABLES = """SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
  AND name LIKE ? ORDER BY name"""
@@ -49,6 +54,7 @@ class Shell:
         self._mode = mode
         self._out = out or console()
         self._stream: SqlStream = client.stream(database)
+        self._reading = 0
         self._commands: dict[str, Callable[[str], None]] = {
             ".tables": self._show_tables,
             ".schema": self._show_schema,
@@ -70,8 +76,23 @@ class Shell:
         """Run one statement on the shell's stream."""
         return self._stream.execute(sql, args)
 
+    @property
+    def has_transaction(self) -> bool:
+        """True while a transaction is open."""
+        return self._stream.is_open
+
     def run_script(self, text: str) -> None:
-        """Run all statements of a text, many in one request, writing results; raises at the first that fails."""
+        """Run all statements and dot commands of a text, writing results; raises at the first that fails."""
+        for part in split_commands(text):
+            if part in _LEAVE:
+                break
+            if part.startswith("."):
+                self._dot(part)
+            else:
+                self._run_statements(part)
+
+    def _run_statements(self, text: str) -> None:
+        """Run statements, many in one request."""
         statements, rest = split_statements(text)
         if not is_blank(rest):
             statements.append(rest)
@@ -106,9 +127,15 @@ class Shell:
                 waiting = ""
                 say("")
                 continue
-            if line is None or (not waiting and line.strip() in (".quit", ".exit")):
+            if line is None or (not waiting and line.strip() in _LEAVE):
                 break
-            waiting = self._take_line(waiting, line)
+            had_transaction = self.has_transaction
+            try:
+                waiting = self._take_line(waiting, line)
+            except KeyboardInterrupt:
+                self._client.close()  # a server stops reading what nobody waits for
+                waiting = ""
+                say(f"interrupted: {_LOST_TRANSACTION if had_transaction else _LOST_STATEMENT}")
 
     def _take_line(self, waiting: str, line: str) -> str:
         if not waiting and line.strip().startswith("."):
@@ -150,10 +177,12 @@ class Shell:
         self._out.print(table(("database",), [(name,) for name in list_databases(self._client)]))
 
     def _use(self, name: str) -> None:
+        if not name:
+            raise CallerError("say which database: .use NAME")
+        stream = self._client.stream(name)
+        stream.execute("SELECT 1")
         self._stream.close()
-        self._database = name
-        self._stream = self._client.stream(name)
-        self.run("SELECT 1")
+        self._database, self._stream = name, stream
 
     def _set_mode(self, name: str) -> None:
         if not name:
@@ -166,10 +195,26 @@ class Shell:
 
     def _read_file(self, name: str) -> None:
         try:
-            text = Path(name).expanduser().read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise CallerError(f"{name!r} cannot be read: {error}") from error
-        self.run_script(text)
+            text = decode_script(Path(name).expanduser().read_bytes(), name)
+        except OSError as error:
+            raise CallerError(f"{name!r} cannot be read: {error.strerror or error}") from error
+        if self._reading >= READ_DEPTH_MAX:
+            raise CallerError(f"files that read files may be {READ_DEPTH_MAX} deep: {name!r} is too much")
+        self._reading += 1
+        try:
+            self.run_script(text)
+        finally:
+            self._reading -= 1
+
+
+def decode_script(data: bytes, name: str) -> str:
+    """Give the text of a script; raises InvalidRequest when it is not UTF-8."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(
+            f"{name} is no text in UTF-8 (byte {error.start}): a database file is taken by `pando import`"
+        ) from error
 
 
 def list_databases(client: Client) -> list[str]:

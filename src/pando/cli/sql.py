@@ -23,7 +23,8 @@ from pando.cli.options import (
 )
 from pando.cli.output import failures, say
 from pando.cli.render import Mode
-from pando.cli.shell import Shell
+from pando.cli.shell import Shell, decode_script
+from pando.errors import InvalidRequest
 
 HISTORY_LINES_MAX = 2000
 """Lines that the history file keeps."""
@@ -43,14 +44,25 @@ def sql(
     is_interactive = not command and sys.stdin.isatty()
     fallback = Mode.TABLE if sys.stdout.isatty() else Mode.LIST
     with failures(as_json=as_json):
+        _require_address(address)
         target = find_target(address or url, directory, token)
         with Client(target.url, token=target.token) as client:
             shell = Shell(client, database=database, mode=Mode.JSON if as_json else mode or fallback)
             if is_interactive:
                 _interactive(shell, client)
             else:
-                shell.run_script(command or sys.stdin.read())
+                shell.run_script(command or decode_script(sys.stdin.buffer.read(), "standard input"))
+                if shell.has_transaction:
+                    say("the script ends within a transaction, which is rolled back: it has no COMMIT")
                 shell.close()
+
+
+def _require_address(text: str) -> None:
+    """Refuse what stands in the address's place and is none: a file, or SQL."""
+    if len(text.split()) > 1:
+        raise InvalidRequest(f"{text[:80]!r} is no address: SQL is given with -c")
+    if text and "://" not in text and Path(text).is_file():
+        raise InvalidRequest(f"{text} is a file, no address: `pando sql < {text}` runs it")
 
 
 def _interactive(shell: Shell, client: Client) -> None:

@@ -22,6 +22,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_DOT_LINE = re.compile(r"^\.[^\n]*", re.MULTILINE)
 _BLANK = re.compile(r"(?:[\s;]++|--[^\n]*+|/\*.*?(?:\*/|\Z))*+", re.DOTALL)
 
 
@@ -43,6 +44,25 @@ def split_statements(text: str) -> tuple[list[str], str]:
             start = end
     rest = text[start:]
     return statements, "" if is_blank(rest) and not _open_comment(rest) else rest
+
+
+def split_commands(text: str) -> Iterator[str]:
+    """Cut a script at its dot commands, which stand in lines of their own where no statement waits for its end.
+
+    Gives each dot command, and the SQL between them in one piece.
+    """
+    start = scanned = 0
+    for found in _DOT_LINE.finditer(text):
+        rest = split_statements(text[scanned : found.start()])[1]
+        scanned = found.start() - len(rest)
+        if rest:
+            continue  # the line belongs to a string or a comment
+        if not is_blank(text[start : found.start()]):
+            yield text[start : found.start()]
+        yield found.group().strip()
+        start = scanned = found.end()
+    if not is_blank(text[start:]):
+        yield text[start:]
 
 
 def _candidates(text: str) -> Iterator[int]:

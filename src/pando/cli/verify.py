@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from pando.cli.access import find_target
-from pando.cli.client import Client
+from pando.cli.client import Client, ServerError
 from pando.cli.cluster import NodeReport, read_cluster
 from pando.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption, TokenOption, UrlArgument, UrlOption
 from pando.cli.output import FAILED, failures, say, show, table
@@ -91,6 +91,8 @@ def _ask(name: str, report: NodeReport, token: str | None) -> Verification:
     except msgspec.ValidationError as error:
         raise CallerError(f"{report.url} does not answer as a Pando server: {error}", code="NOT_PANDO") from error
     except PandoError as error:
+        if isinstance(error, ServerError) and error.status in (401, 403):
+            raise  # the same for every database and node
         return Verification(database=name, url=report.url, node=node, result=f"failed: {error.message}")
     row.database, row.url, row.node = name, report.url, node
     return row

@@ -6,6 +6,7 @@ Pure: bytes and values in and out. Not here: the connection (see `cli.client`), 
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -115,7 +116,7 @@ def decode_value(value: WireValue) -> SqlValue:
         case "integer":
             return int(value.value or 0)
         case "float":
-            return float(value.value or 0.0)
+            return math.nan if value.value is None else float(value.value)  # infinite: JSON cannot write it
         case "blob":
             return base64.b64decode(value.base64 + "=" * (-len(value.base64) % 4))
     return str(value.value if value.value is not None else "")

@@ -127,3 +127,13 @@ def test_addresses(text, url):
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(InvalidRequest, match="write http://HOST:PORT"):
         parse_url(text)
+
+
+def test_a_download_that_cannot_be_written_does_not_blame_the_server(server):
+    class Full:
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    server.routes["GET", "/cluster/export"] = b"x"
+    with Client(server.url) as client, pytest.raises(OSError, match="No space left"):
+        client.download("/cluster/export", {}, Full())

@@ -174,6 +174,20 @@ def test_import_of_a_file_whose_name_is_no_database_name_names_the_option(pando,
     assert "--name" not in pando("import", str(tmp_path / "my shop.db"), "--name", "a b").stderr
 
 
+def test_sql_says_what_is_no_address(server, pando, tmp_path):
+    (tmp_path / "q.sql").write_text("SELECT 1")
+    file = pando("sql", str(tmp_path / "q.sql"))
+    assert (file.exit_code, "pando sql <" in file.stderr) == (2, True)
+    statement = pando("sql", "SELECT 1")
+    assert (statement.exit_code, "-c" in statement.stderr) == (2, True)
+    assert not server.requests
+
+
+def test_a_script_that_forgets_its_commit_is_told(pando):
+    assert "no COMMIT" in pando("sql", "-c", "CREATE TABLE t (a); BEGIN; INSERT INTO t VALUES (1)").stderr
+    assert "COMMIT" not in pando("sql", "-c", "BEGIN; INSERT INTO t VALUES (1); COMMIT").stderr
+
+
 def test_export_writes_a_new_file(server, pando, tmp_path):
     server.routes["GET", "/cluster/export"] = b"SQLite format 3\x00" + b"x" * 5000
     target = tmp_path / "out.db"
@@ -197,6 +211,14 @@ def test_sync(server, pando):
 
 
 # -- verify
+
+
+def test_verify_tells_once_that_the_token_does_not_hold(server, pando):
+    refused = (401, {}, b'{"error": "the token is not one of this cluster; `pando token` makes one", "code": "AUTH"}')
+    server.routes["GET", "/cluster/status"] = lambda *_: server.fail_next.append(refused) or status_of("n1", "primary")
+    done = pando("verify")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.count("not one of this cluster; give a token with --token") == 1
 
 
 def test_verify_asks_every_node(server, pando):

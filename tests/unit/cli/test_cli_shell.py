@@ -4,8 +4,10 @@ import pytest
 
 from pando.cli.client import Client
 from pando.cli.output import console
-from pando.cli.render import Mode
+from pando.cli.render import Mode, format_rows
 from pando.cli.shell import Shell
+from pando.cli.statements import split_commands
+from pando.cli.wire import decode_rows, read_rows
 from pando.errors import CallerError, SqlError
 
 
@@ -120,3 +122,81 @@ def test_read_runs_a_file(shell, out, tmp_path):
 def test_wrong_dot_commands_are_refused(shell, line):
     with pytest.raises(CallerError):
         shell.run_line(line)
+
+
+# -- scripts with dot commands, and what a newcomer types
+
+
+def test_a_script_may_hold_dot_commands(shell, out):
+    shell.run_script(
+        ".mode csv\nCREATE TABLE t (a); INSERT INTO t VALUES (1), (2);\n.tables\nSELECT a FROM t;\n.schema t\n"
+    )
+    assert out.getvalue() == "t\na\n1\n2\nCREATE TABLE t (a);\n"
+
+
+def test_a_line_with_a_dot_within_a_string_is_no_command(shell, out):
+    shell.run_script("SELECT '\n.tables\n' AS a;\n/*\n.nothing\n*/ SELECT 2;\n.quit\nSELECT 3;")
+    assert out.getvalue() == "\n.tables\n\n2\n"
+
+
+def test_many_lines_with_dots_take_no_longer_than_others():
+    text = "INSERT INTO t VALUES ('\n.a\n');\n" * 5000
+    assert list(split_commands(text)) == [text]
+
+
+def test_a_file_that_reads_itself_ends(shell, tmp_path):
+    (tmp_path / "a.sql").write_text(f".read {tmp_path / 'a.sql'}")
+    with pytest.raises(CallerError, match="deep"):
+        shell.run_line(f".read {tmp_path / 'a.sql'}")
+
+
+def test_a_file_that_is_no_text_is_refused(shell, tmp_path):
+    (tmp_path / "a.db").write_bytes(b"SQLite format 3\x00\xff")
+    with pytest.raises(CallerError, match="`pando import`"):
+        shell.run_line(f".read {tmp_path / 'a.db'}")
+
+
+def test_sql_that_is_no_text_is_refused(shell):
+    with pytest.raises(CallerError, match="UTF-8"):
+        shell.run_script("SELECT '\udcff'")
+
+
+def test_a_database_that_is_not_there_leaves_the_shell_where_it_was(shell, server, out, capsys):
+    typed = Typed("SELECT 1;", ".use missing", ".use", "SELECT 2;")
+
+    def refuse(prompt):
+        line = typed(prompt)
+        if line == ".use missing":
+            server.fail_next.append((404, {}, b'{"error": "there is none", "code": "UNKNOWN_DATABASE"}'))
+        return line
+
+    shell.loop(refuse)
+    assert set(typed.prompts) == {"data> "}
+    assert out.getvalue() == "1\n2\n"
+    assert "there is none [UNKNOWN_DATABASE]" in capsys.readouterr().err
+
+
+def test_interrupt_of_what_runs_leaves_the_shell(server, out, capsys):
+    class Interrupted(Client):
+        def pipeline(self, payload, *, database=""):
+            if "slow" in str(payload):
+                raise KeyboardInterrupt
+            return super().pipeline(payload, database=database)
+
+    with Interrupted(server.url) as client:
+        shell = Shell(client, mode=Mode.LIST, out=console(out))
+        typed = Typed("SELECT 'slow'; SELECT 1;", "SELECT 2;", "BEGIN;", "SELECT 'slow';", "SELECT 3;")
+        shell.loop(typed)
+    assert out.getvalue() == "2\n3\n"
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "interrupted: if it was a write, it may have taken effect or not",
+        "interrupted: the transaction cannot be gone on with; it is rolled back unless this was its COMMIT",
+    ]
+    assert typed.prompts[3:5] == ["data*> ", "data> "]
+
+
+@pytest.mark.parametrize(("mode", "shown"), [("list", "±Inf"), ("json", '[{"a":null}]')])
+def test_an_infinite_number_is_not_shown_as_another(mode, shown):
+    rows = read_rows(decode_rows(b'{"cols": [{"name": "a"}], "rows": [[{"type": "float", "value": null}]]}'))
+    assert format_rows(rows, Mode(mode)) == shown + "\n"
