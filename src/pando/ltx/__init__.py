@@ -1,7 +1,7 @@
 """LTX: the file format of changed pages, shared with LiteFS and Litestream (docs/formats-ltx.md).
 
 Pure: bytes in, bytes out, no files, no clock. Needs the standard library only; `lz4` and `fastcrc` make it fast. Not
-here: where the pages come from (`pando.wal`), where files go (`pando.store`, `pando.backup`).
+here: where the pages come from (`pando.wal`), where files go (`pando.store`).
 """
 
 from pando.ltx.checksum import (

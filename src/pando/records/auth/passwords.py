@@ -4,7 +4,7 @@ bcrypt reads 72 bytes of a password and no more; what is longer is cut here, sin
 `$2y$` are the same thing under later names and are accepted. A check takes tens of milliseconds on purpose: it runs in
 a thread, a few at once, and callers past a bound are turned away rather than made to wait for minutes. An identity
 that nobody has costs as much as a check, so that its absence cannot be told by time.
-Not here: how long a password must be (`pando.records.fields`), whose hash it is (`pando.records.auth.methods`).
+Not here: how long a password must be (`pando.records.fields`), whose hash it is (`pando.records.signing_in`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Parts named `@jsonPayload` hold JSON objects. Other text is guessed: `true` and 
 would print as is that number, all else stays text. A key that comes several times is a list. A part of its own is
 stronger than the same key inside a payload.
 
-Pure. Not here: taking bodies apart and receiving files (`pando.api`), batch bodies as a whole (`pando.records.batch`).
+Pure. Not here: taking bodies apart and receiving files (`pando.api`), batch bodies as a whole
+(`pando.api.records_batch`).
 """
 
 from __future__ import annotations
