@@ -64,6 +64,15 @@ def surely_writes(requests: Iterable[Request]) -> bool:
     return any(first_keyword(sql) not in _MAYBE_READING_WORDS for sql in _texts(requests))
 
 
+def only_reads_anywhere(requests: Iterable[Request]) -> bool:
+    """Tell whether a pipeline only reads, whatever tables there are: judged on an empty database."""
+    connection = apsw.Connection(":memory:")
+    try:
+        return nature_of(requests, Statements(connection)) is Nature.READS
+    finally:
+        connection.close(True)
+
+
 def may_set(requests: Iterable[Request]) -> bool:
     """Tell whether requests may change settings of their connection: whether a text has the word PRAGMA."""
     return any("pragma" in sql.lower() for sql in _texts(requests))

@@ -32,7 +32,7 @@ from pando.sql.local_reads import LocalReads, only_text
 from pando.sql.own_writes import OwnWrites
 from pando.sql.plan import Plan
 from pando.sql.readers import DatabaseReads, Held, ReadPool
-from pando.sql.routing import Nature, may_set, nature_of, surely_writes
+from pando.sql.routing import Nature, may_set, nature_of, only_reads_anywhere, surely_writes
 from pando.sql.rules import ONLY_SYSTEM, Rule, blocked
 from pando.sql.statistics import Statistics
 from pando.sql.store_client import Positions, StoreClient
@@ -170,10 +170,7 @@ class Runs:
             except (UnknownDatabase, NotReady) as error:
                 if self._store.is_primary or (isinstance(error, NotReady) and _must_be_read_here(plan, call)):
                     raise
-                is_read = not call.access.may_write(call.database)
-                if is_read and surely_writes(plan.requests):
-                    call.access.check_write(call.database)
-                return await self.forward(plan, call, is_read=is_read)
+                return await self._forward_unseen(plan, call)
         if call.bookmark is not None or plan.min_txid or self.own_writes or call.freshness is not SESSION:
             is_fresh = await self._freshen(plan, call, reads)
             if self.pool.ready(call.database) is not reads:
@@ -215,6 +212,13 @@ class Runs:
         except BookmarkTimeout:
             return False
         return True
+
+    async def _forward_unseen(self, plan: Plan, call: Call) -> Done:
+        """Have the primary answer for a database that this node cannot show, judged without its tables."""
+        may_write = call.access.may_write(call.database)
+        if not may_write and surely_writes(plan.requests):
+            call.access.check_write(call.database)
+        return await self.forward(plan, call, is_read=not may_write or only_reads_anywhere(plan.requests))
 
     async def _until_current(self, call: Call) -> bool:
         """Wait until this node shows what the primary has now, for a transaction of reads; False: not in time.

@@ -243,12 +243,12 @@ class PrimaryDatabase:
         self._quota_wanted = quota
         if quota == self._quota or self._is_closed:
             return
-        await self.writer.hold()
+        await self.writer.hold(Hold.PAUSE)
         try:
             if not self._is_closed and self.writer.trouble is None:
                 self._limit(self._quota_wanted)  # another one may have been asked for meanwhile
         finally:
-            self.writer.release()
+            self.writer.release(Hold.PAUSE)
 
     def _limit(self, quota: Quota) -> None:
         """Only while nothing runs on the connection."""

@@ -223,6 +223,10 @@ class Writer:
     def limit_transactions(self, seconds: float) -> None:
         """Change how long an interactive transaction may hold the writer while others wait."""
         self._options = replace(self._options, transaction_s=seconds)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._watch_session()
 
     def look(self) -> None:
         """Notice what other programs have committed; called now and then."""

@@ -111,8 +111,11 @@ def test_database_that_this_node_does_not_have_is_asked_for_on_the_primary(repli
     replica.store.fail_open = UnknownDatabase("not here")
     assert replica(sql("select b from t"), CLOSE).rows() == [["one"]]
     assert len(replica.store.runs) == 1
+    assert replica.store.runs[0].read_only  # so it waits for nobody's transaction
     assert replica(sql("select b from t"), access=Access(read_only=True)).rows() == [["one"]]
     assert replica.store.runs[1].read_only
+    assert replica(sql("with x as (select 2) insert into t select *, 'two' from x returning b")).rows() == [["two"]]
+    assert not replica.store.runs[2].read_only
 
 
 def test_while_the_database_opens_only_those_go_to_the_primary_who_can_tell_that_time_went_back(replica: Node) -> None:

@@ -10,6 +10,7 @@ from pando.errors import TransactionTimeout
 from pando.store.quotas import NO_QUOTA, Quota, read_quotas
 
 SIZE = 20 * 4096
+LONG = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n"
 
 
 @pytest.fixture
@@ -76,6 +77,20 @@ def test_a_transaction_is_ended_after_the_time_of_its_database(node):
     run(scenario())
 
 
+def test_another_limit_does_not_end_an_open_transaction_and_holds_for_it(node):
+    async def scenario():
+        async with opened_primary(node, transaction_s=60.0) as db:
+            await db.ask(sql("BEGIN IMMEDIATE"), session=1)
+            waiting = db.send(sql("CREATE TABLE t (v)"))
+            await db.database.limit(Quota(txn_timeout_s=30.0))
+            await db.ask(sql("SELECT 1"), session=1)
+            await db.database.limit(Quota(txn_timeout_s=0.001))
+            await wait_until(waiting.done)
+            assert isinstance(await db.send(sql("COMMIT"), session=1), TransactionTimeout)
+
+    run(scenario())
+
+
 def test_quotas_are_read_from_the_system_database(tmp_path):
     path = tmp_path / "_pando.db"
     assert read_quotas(path) == {}
@@ -97,11 +112,13 @@ def test_the_last_limit_holds_however_many_wait(node):
             await db.ask(sql("CREATE TABLE t (v)"))
             await db.ask(sql("BEGIN IMMEDIATE"), session=1)
             sizes = (1 << 20, SIZE, 2 << 20)
+            running = db.send(sql(LONG), session=1)
             waiting = [asyncio.create_task(db.database.limit(Quota(max_db_size=size))) for size in sizes]
             await asyncio.sleep(0)
             assert not any(task.done() for task in waiting)
-            await db.ask(sql("COMMIT"), session=1)
             await asyncio.gather(*waiting)
+            assert running.done()
+            await db.ask(sql("COMMIT"), session=1)
             assert (await db.rows("PRAGMA max_page_count"))[0][0] == 512
 
     run(scenario())
