@@ -1,8 +1,7 @@
 """What records need of a storage engine: read on a snapshot, write a batch, a transaction, a position, changes.
 
-Interfaces only. SQLite implements them in `pando.records.sqlite_engine`, the fake in `pando.testing.fake_engine`;
-both pass one conformance suite. Every call raises PandoError; a failing statement raises `SqlError` with SQLite's
-message and code.
+Interfaces only. SQLite implements them in `pando.records.sqlite_engine`. Every call raises PandoError; a failing
+statement raises `SqlError` with SQLite's message and code.
 """
 
 from __future__ import annotations
@@ -75,8 +74,8 @@ class Place:
 class Transaction(Reads, Protocol):
     """Reads and writes in one transaction of the primary; queries see its writes."""
 
-    async def execute(self, sql: str, args: Sequence[Value] = ()) -> Written:
-        """Run one statement that writes."""
+    async def execute(self, sql: str, args: Sequence[Value] = (), place: Place | None = None) -> Written:
+        """Run one statement that writes; with `place` that row and no other of its table."""
         ...
 
     async def later(self, statement: Statement, refused: Refused, place: Place | None = None) -> None:
@@ -138,12 +137,15 @@ class Engine(Protocol):
         """Read for a question about nothing but these rows of a table."""
         ...
 
-    async def write(self, statements: Sequence[Statement]) -> list[Written]:
-        """Run statements in one transaction, all or nothing. On return they are as durable as the node promises."""
+    async def write(self, statements: Sequence[Statement], place: Place | None = None) -> list[Written]:
+        """Run statements in one transaction, all or nothing. On return they are as durable as the node promises.
+
+        With `place` the first writes that row and no other of its table.
+        """
         ...
 
     async def put(self, statements: Sequence[Statement], refused: Refused, place: Place) -> None:
-        """The same for statements whose results nobody needs; the first writes `place` and no other row of its table.
+        """The same for statements whose results nobody needs.
 
         Raises what `refused` makes of SQLite's error: in a transaction perhaps from a later call, or its commit.
         """
