@@ -345,6 +345,36 @@ def test_every_package_has_a_design():
     compare(missing, PACKAGES_WITHOUT_DESIGN, "a package says in DESIGN.md what it is for and what it gave up")
 
 
+def is_named(name, text):
+    """In backquotes, in a row of names that is code, or by `beginning_*`."""
+    stems = re.findall(r"`([a-z_]+)\*`", text)
+    return bool(re.search(rf"(?<![\w.]){name}(?!\w)", text)) or any(name.startswith(stem) for stem in stems)
+
+
+def test_every_module_is_in_the_design_of_its_package():
+    """Folders inside a package are named as such."""
+    texts = {folder.name: "".join(page.read_text() for page in folder.glob("*.md")) for folder in SOURCE.iterdir()}
+    missing = [
+        module.name
+        for module in sources()
+        if "." in module.name and module.path.name != "__init__.py"
+        if not is_named(module.name.split(".")[1], texts[module.package])
+    ]
+    assert not missing, f"say in DESIGN.md what they are for: {missing}"
+
+
+def test_modules_that_docstrings_name_exist():
+    known = {f"pando.{module.name}".rstrip("."): module.text for module in sources()}
+    gone = [
+        f"{places(module, module.text.count(chr(10), 0, match.start()) + 1)} {name}"
+        for module in sources()
+        for match in re.finditer(r"`(pando(?:\.\w+)+)`", module.text)
+        if (name := match.group(1)) not in known
+        and name.rpartition(".")[2] not in known.get(name.rpartition(".")[0], "")
+    ]
+    assert not gone, f"docstrings name what is not there: {gone}"
+
+
 def names_in(module):
     return {name for node in ast.walk(module.tree) for name in imported_names(node)}
 
