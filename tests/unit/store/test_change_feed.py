@@ -5,7 +5,7 @@ import json
 import random
 
 import pytest
-from store_kit import Node, foreign, opened_primary, run, script, sql, transaction
+from store_kit import foreign, opened_primary, run, script, sql, transaction
 
 from pando import limits
 from pando.store.protocol import Ran
@@ -13,13 +13,6 @@ from pando.testing.sql_histories import SETUP, RandomSql
 
 COUNT = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) "
 MANY = COUNT + "INSERT INTO t SELECT i FROM n"
-
-
-@pytest.fixture
-def node(tmp_path):
-    node = Node(tmp_path / "node")
-    yield node
-    node.close()
 
 
 def plain(value):

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 from store_kit import (
     Image,
-    Node,
     check_copy,
     copy_database,
     foreign,
@@ -25,13 +24,6 @@ from pando.wal import decode_header
 from pando.wal.format import encode_frame
 
 pytestmark = pytest.mark.slow  # each test starts a process
-
-
-@pytest.fixture
-def node(tmp_path):
-    node = Node(tmp_path / "node")
-    yield node
-    node.close()
 
 
 async def follow(db, image, directory):

@@ -5,7 +5,7 @@ import sys
 
 import apsw
 import pytest
-from store_kit import Client, Node, foreign, foreign_shell, image_of, opened_primary, read_pages, run, sql
+from store_kit import Client, foreign, foreign_shell, image_of, opened_primary, read_pages, run, sql
 
 from pando.errors import CorruptionError, DatabaseExists, InvalidRequest, NotReady
 from pando.store import opening
@@ -13,13 +13,6 @@ from pando.store.catalog import Catalog
 from pando.store.importing import check_file, import_file
 from pando.store.primary import PrimaryDatabase, PrimaryOptions
 from pando.store.writer import WriterOptions
-
-
-@pytest.fixture
-def node(tmp_path):
-    node = Node(tmp_path / "node")
-    yield node
-    node.close()
 
 
 def make(path, *, rows=10, page_size=4096, mode="DELETE"):

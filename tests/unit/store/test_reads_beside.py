@@ -3,8 +3,7 @@
 import asyncio
 import threading
 
-import pytest
-from store_kit import Client, Node, foreign, opened_primary, run, sql, wait_until
+from store_kit import Client, foreign, opened_primary, run, sql, wait_until
 
 from pando.errors import NotReady, Overloaded, StatementTimeout
 from pando.store.protocol import Ran
@@ -13,13 +12,6 @@ from pando.store.requests import Failure
 COUNT = sql("SELECT count(*) FROM t")
 ENDLESS = sql("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
 LONG = sql("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n")
-
-
-@pytest.fixture
-def node(tmp_path):
-    node = Node(tmp_path / "node")
-    yield node
-    node.close()
 
 
 def counted(answer):

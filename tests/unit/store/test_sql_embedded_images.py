@@ -4,20 +4,13 @@ import sqlite3
 import struct
 
 import pytest
-from store_kit import Node, opened_primary, run, sql
+from store_kit import opened_primary, run, sql
 
 from pando.sql.embedded_generations import Generation, Standing
 from pando.sql.embedded_images import ExportImages, bytes_of_image, frames_of_image
 from pando.sql.embedded_log import FrameLog
 from pando.sql.pull_reading import PullReading, Source
 from pando.types import Checksum
-
-
-@pytest.fixture
-def node(tmp_path):
-    node = Node(tmp_path / "node")
-    yield node
-    node.close()
 
 
 @pytest.mark.slow

@@ -6,20 +6,13 @@ from types import SimpleNamespace
 import apsw
 import pytest
 from pull_client import decode_answer, encode_request, run_bitmap
-from store_kit import Node, image_of, opened_primary, run, sql
+from store_kit import image_of, opened_primary, run, sql
 
 from pando.errors import ChecksumMismatch, InvalidRequest, RevisionGone
 from pando.sql.pull_images import IDLE_S, ImageFile, find_images, sweep_images
 from pando.sql.pull_messages import decode_pull
 from pando.sql.pull_reading import ImageNeeded, PullReading, Source
 from pando.sql.pull_revisions import format_revision, parse_revision
-
-
-@pytest.fixture
-def node(tmp_path):
-    node = Node(tmp_path / "node")
-    yield node
-    node.close()
 
 
 class Puller:

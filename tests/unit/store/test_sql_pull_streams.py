@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from pull_client import decode_answer
-from store_kit import Node, opened_primary, run, sql, wait_until
+from store_kit import opened_primary, run, sql, wait_until
 
 from pando.api.http import Request, send_response
 from pando.api.pull_updates import PULLS_MAX, PullServices, PullUpdates
@@ -23,13 +23,6 @@ class Store(SimpleNamespace):
 
     async def open_database(self, name):
         return Opened(1, self.path, 0, 1)
-
-
-@pytest.fixture
-def node(tmp_path):
-    node = Node(tmp_path / "node")
-    yield node
-    node.close()
 
 
 def pulls_of(node):

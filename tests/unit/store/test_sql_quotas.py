@@ -3,21 +3,13 @@
 import asyncio
 
 import apsw
-import pytest
-from store_kit import Node, check_copy, opened_primary, run, sql, transaction, wait_until
+from store_kit import check_copy, opened_primary, run, sql, transaction, wait_until
 
 from pando.errors import TransactionTimeout
 from pando.store.quotas import NO_QUOTA, Quota, read_quotas
 
 SIZE = 20 * 4096
 LONG = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n"
-
-
-@pytest.fixture
-def node(tmp_path):
-    node = Node(tmp_path / "node")
-    yield node
-    node.close()
 
 
 async def fill(db, rows=200):

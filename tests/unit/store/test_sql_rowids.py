@@ -1,16 +1,9 @@
 import asyncio
 
 import pytest
-from store_kit import Node, opened_primary, run, sql
+from store_kit import opened_primary, run, sql
 
 UPSERT = "INSERT INTO t VALUES (1, 'b') ON CONFLICT DO UPDATE SET v = excluded.v"
-
-
-@pytest.fixture
-def node(tmp_path):
-    node = Node(tmp_path / "node")
-    yield node
-    node.close()
 
 
 @pytest.mark.parametrize("feed", [False, True])

@@ -1,19 +1,11 @@
 import asyncio
 
 import apsw
-import pytest
-from store_kit import Node, check_copy, image_of, opened_primary, run, sql, transaction
+from store_kit import check_copy, image_of, opened_primary, run, sql, transaction
 
 from pando.store.feed import FEED_TABLE
 from pando.store.positions import table_word
 from pando.store.protocol import Ran
-
-
-@pytest.fixture
-def node(tmp_path):
-    node = Node(tmp_path / "node")
-    yield node
-    node.close()
 
 
 def test_commands_of_one_turn_share_a_commit(node):

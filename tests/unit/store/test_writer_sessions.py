@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from store_kit import Client, Node, image_of, opened_primary, run, script, sql, transaction, wait_until
+from store_kit import Client, image_of, opened_primary, run, script, sql, transaction, wait_until
 
 from pando.errors import NotReady, Overloaded, StatementTimeout, TransactionTimeout
 from pando.store.holds import Hold
@@ -12,13 +12,6 @@ from pando.store.protocol import Ran
 
 LONG = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n"
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-
-
-@pytest.fixture
-def node(tmp_path):
-    node = Node(tmp_path / "node")
-    yield node
-    node.close()
 
 
 def insert(value):
@@ -52,6 +45,27 @@ def test_commands_of_a_session_keep_their_order_when_the_first_must_run_alone(no
             assert [outcome.is_autocommit for outcome in outcomes] == [False, False, True, False, True, True]
             assert sorted(await values(db)) == ["c", "other"]
             db.assert_one_answer_each()
+
+    run(scenario())
+
+
+def test_a_commit_says_what_all_commands_of_its_session_have_changed(node):
+    async def scenario():
+        async with opened_primary(node) as db:
+            for name in ("a", "b", "c"):
+                await db.ask(sql(f"CREATE TABLE {name} (v)"))
+            await asyncio.sleep(0)
+            made = len(db.entries)
+            await db.ask(sql("BEGIN"), session=3)
+            await db.ask(sql("INSERT INTO a VALUES (1)"), session=3)
+            await db.ask(sql("INSERT INTO b VALUES (1)"), sql("COMMIT"), sql("BEGIN"), session=3)
+            await db.ask(sql("INSERT INTO c VALUES (1)"), session=3)
+            await db.ask(sql("COMMIT"), session=3)
+            await db.ask(sql("INSERT INTO c VALUES (2)"))
+            await asyncio.sleep(0)
+            first, second, third = [set(entry.tables) for entry in db.entries[made:]]
+            assert first >= {"a", "b"}, "replicas believe it"
+            assert "c" in second and third == {"c"}
 
     run(scenario())
 
