@@ -33,6 +33,9 @@ class EventType:
 
 EVENTS: Final[dict[str, EventType]] = {
     "node.starting": EventType("info", ("dir", "http", "role", "primary"), "The supervisor begins to start a node."),
+    "node.foreign_data": EventType(
+        "warning", ("path", "advice"), "Data of another program, which a node does not read."
+    ),
     "node.ready": EventType("info", ("http", "seconds"), "The node answers requests."),
     "node.stopping": EventType("info", ("reason",), "The supervisor was told to stop."),
     "node.stopped": EventType("info", ("seconds",), "All processes of the node are gone."),

@@ -112,8 +112,9 @@ def cli_page():
         NOTE,
         "Exit status: 0 done, 1 failed or degraded, 2 wrong use. Data go to standard output, sentences to standard",
         "error; with `--json` standard output is one JSON document, and an error is one JSON line on standard error.",
-        f"Without `--url` a command asks `{DEFAULT_URL}`, the front of `pando up`; without `--token` it makes",
-        f"a token from the secret in `--dir` (`./{DEFAULT_DIRECTORY}`). Every command has `--help`.",
+        "Without `--url` a command asks the node, or the front of `pando up`, that runs on `--dir`, and if none does",
+        f"`{DEFAULT_URL}`; without `--token` it makes a token from the secret in `--dir` (`./{DEFAULT_DIRECTORY}`).",
+        "`pando sql --json` writes one line for each result, a JSON array of objects. Every command has `--help`.",
         "",
     ]
     for name, function in command_functions().items():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pando.cli.options import DEFAULT_URL
 from pando.errors import InvalidSetting
+from pando.node.address_file import noted_address
 from pando.node.secret import SECRET_FILE
 
 TOKEN_LIFE_S = 12 * 3600.0
@@ -27,8 +28,8 @@ class Target:
 
 
 def find_target(url: str, directory: Path, token: str) -> Target:
-    """Give address and token: what was said, else the front of `pando up` and a token from the directory's secret."""
-    return Target(url=url or DEFAULT_URL, token=token or own_token(directory))
+    """Give address and token: what was said, else where the directory's node answers, and a token of its secret."""
+    return Target(url=url or noted_address(directory) or DEFAULT_URL, token=token or own_token(directory))
 
 
 def own_token(directory: Path) -> str | None:

@@ -10,12 +10,14 @@ import typer
 DEFAULT_DIRECTORY = Path("./pando_data")
 """Where `pando up` keeps its nodes unless told otherwise."""
 DEFAULT_URL = "http://127.0.0.1:8090"
-"""Where the commands look for a server unless told otherwise: the front of `pando up`."""
+"""Where the commands look for a server that nothing tells the address of."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 DirectoryOption = Annotated[
     Path,
-    typer.Option("--dir", envvar="PANDO_DIR", help="Directory of a node or of `pando up`; its secret gives the token."),
+    typer.Option(
+        "--dir", envvar="PANDO_DIR", help="Directory of a node or of `pando up`: gives the address and the token."
+    ),
 ]
 UrlOption = Annotated[str, typer.Option("--url", envvar="PANDO_URL", help="Address of any node.")]
 UrlArgument = Annotated[str, typer.Argument(metavar="[URL]", help="Address of any node; the same as --url.")]

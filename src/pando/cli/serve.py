@@ -14,6 +14,8 @@ import typer
 
 from pando.cli.options import JsonOption
 from pando.cli.output import failures
+from pando.cli.places import require_node_place, tell_foreign_data
+from pando.log import EventLog
 from pando.setting_kinds import BOOL
 from pando.settings import Row, load_settings, rows
 
@@ -28,6 +30,8 @@ def serve(config: ConfigOption = None, as_json: JsonOption = False, **flags: obj
         flags["log_format"] = "json"
     with failures(as_json=as_json):
         settings = load_settings(flags=flags, environ=os.environ, config=config)
+        require_node_place(settings.dir)
+        tell_foreign_data(settings.dir, EventLog("serve", level=settings.log_level, form=settings.log_format))
         from pando.node.supervisor import run
 
         status = run(settings)

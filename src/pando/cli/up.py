@@ -30,6 +30,7 @@ from pando.cli.dashboard import ask_nodes, make_table, show_live
 from pando.cli.options import DEFAULT_DIRECTORY, JsonOption
 from pando.cli.output import console, failures, progress, say, write_json
 from pando.cli.pasting import curl_line, list_line, sign_in_line, subscribe_line
+from pando.cli.places import require_cluster_place
 from pando.cli.sample import USER, load_sample
 from pando.cli.sample_api import NO_SAMPLE_DATA
 from pando.errors import CallerError
@@ -87,6 +88,7 @@ def up(
 ) -> None:
     """Run a cluster on this machine: a primary, replicas, and a front that spreads requests over them."""
     with failures(as_json=as_json), _stop_on_signals():
+        require_cluster_place(directory)
         cluster = make_cluster(directory, nodes, http)
         run_cluster(cluster, directory, sample=sample, as_json=as_json, out=console())
 

@@ -22,6 +22,7 @@ import msgspec
 
 from pando.clock import Clock, SystemClock, sleep_blocking
 from pando.errors import InvalidSetting, NotReady, StorageError
+from pando.node.address_file import forget_address, local_url, note_address
 from pando.node.restarts import Restarts
 from pando.node.secret import read_or_create_secret
 from pando.node.supervisor import ALIVE_VARIABLE, cores, require_port
@@ -43,8 +44,6 @@ _POLL_S: Final = 0.05
 _TAIL_BYTES: Final = 2000
 _HEALTHY: Final = 200
 SERVE_COMMAND: Final = (sys.executable, "-m", "pando", "serve")
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Addresses to listen at that nobody can connect to on every system, and what to connect to instead."""
 _KEPT_VARIABLES: Final = frozenset({"PANDO_LOG_LEVEL", "PANDO_LOG_FORMAT"})
 
 
@@ -167,6 +166,7 @@ class LocalCluster:
         try:
             self.launch()
             self.wait_ready(timeout_s)
+            note_address(self._directory, (self._host, self._port))
         except BaseException:
             self.stop()
             raise
@@ -178,7 +178,7 @@ class LocalCluster:
             raise NotReady(f"process {self._lock.holder()} runs a cluster in {self._directory} already; stop it first")
         secret = self.secret
         for number in range(self._count + 1):
-            require_port((self._host, self._port + number), self._clock)
+            self._require_port(number)
         self._alive = os.pipe()
         self.nodes = [self._make_node(number, secret) for number in range(1, self._count + 1)]
         self._front = self._make_front()
@@ -229,6 +229,8 @@ class LocalCluster:
             self._stop_group(group)
         for end in alive or ():
             os.close(end)
+        if self._lock.is_held:
+            forget_address(self._directory)
         self._lock.release()
 
     def kill_everything(self) -> None:
@@ -242,8 +244,14 @@ class LocalCluster:
     # -- inside --
 
     def _url(self, number: int) -> str:
-        host = _EVERYWHERE.get(self._host, self._host)
-        return f"http://{show_address((host, self._port + number))}"
+        return local_url((self._host, self._port + number))
+
+    def _require_port(self, number: int) -> None:
+        try:
+            require_port((self._host, self._port + number), self._clock)
+        except InvalidSetting as error:
+            front = show_address((self._host, self._port))
+            raise InvalidSetting(f"{error.message}: the front takes {front}, the nodes the ports after it") from error
 
     def _processes(self) -> Iterator[LocalProcess]:
         yield from (node.supervisor for node in self.nodes)
@@ -321,7 +329,7 @@ def _parse(http: str, nodes: int) -> tuple[str, int]:
     except BadValue:
         raise InvalidSetting(f"{http!r} is no address; write HOST:PORT") from None
     if not 1 <= nodes <= 99 or port + nodes > 65535:
-        raise InvalidSetting(f"{nodes} nodes after port {port} cannot be: 1 to 99, and ports up to 65535")
+        raise InvalidSetting(f"{nodes} nodes after port {port} cannot be: 1 to 99 nodes, and ports up to 65535")
     return host, port
 
 

@@ -27,6 +27,7 @@ import msgspec
 from pando.clock import Clock, SystemClock, sleep_blocking
 from pando.errors import InvalidSetting, NotReady, PandoError, StorageError
 from pando.log import EventLog
+from pando.node.address_file import forget_address, note_address
 from pando.node.children import PRELOADED, PRELOADED_BY_STORES, Child, node_children
 from pando.node.owners import NodeFacts, Owners
 from pando.node.restarts import Restarts
@@ -110,7 +111,9 @@ def require_port(address: tuple[str, int], clock: Clock) -> None:
         except OSError as error:
             if clock.monotonic() > deadline:
                 shown = show_address(address)
-                raise InvalidSetting(f"the address {shown} cannot be used: {error.strerror}; choose another") from error
+                raise InvalidSetting(
+                    f"the address {shown} cannot be used: {error.strerror}; choose another with --http"
+                ) from error
             sleep_blocking(_POLL_S)
         else:
             return
@@ -164,6 +167,8 @@ class Supervisor:
             role=settings.role.value,
             primary=settings.primary,
         )
+        if self._has_web:
+            note_address(settings.dir, settings.http)
         _raise_descriptor_limit()
         gc.disable()  # nothing that an import makes goes away, and looking for it takes a fifth of the start
         for name in PRELOADED if self._has_web else PRELOADED_BY_STORES:
@@ -174,6 +179,8 @@ class Supervisor:
         with _signals_as_bytes() as wakeup:
             self._watch(wakeup)
             self._end()
+        if self._has_web:
+            forget_address(settings.dir)
         return 0
 
     # -- watching --
