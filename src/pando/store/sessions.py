@@ -27,6 +27,8 @@ class Session:
     opened_at: float
     is_expired: bool = False
     queue: deque[Command] = field(default_factory=deque)
+    tables: set[str] = field(default_factory=set)
+    """What its commands may have changed so far: whichever commits says it for all."""
 
 
 class Expired:

@@ -449,7 +449,10 @@ class Writer:
             self._queue = deque(waiting for waiting in self._queue if waiting.key != command.key)
             if self._is_waited_for():
                 self._watch_session()
-        elif not outcome.is_open and session is not None:
+        if session is not None and command is not END:
+            session.tables |= command.tables
+            command.tables |= session.tables
+        if not outcome.is_open and session is not None:
             self._session = None
             if session.is_expired and (command is END or outcome.error is not None):
                 self._expired.add(session.key)
