@@ -1,11 +1,22 @@
-"""Waiting for a condition with a deadline: what tests use instead of sleeping. Real time."""
+"""Scenarios with a limit, and waiting for a condition with a deadline, instead of sleeping. In real time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import uvloop
+
+T = TypeVar("T")
 
 _POLL_S = 0.005
+
+
+def run(scenario: Coroutine[Any, Any, T], limit_s: float = 30) -> T:
+    """Run a scenario on an event loop as nodes have it; one that never ends fails instead of hanging."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(asyncio.wait_for(scenario, limit_s))
 
 
 async def until(condition: Callable[[], bool], deadline_s: float = 20) -> None:

@@ -1,31 +1,18 @@
 import asyncio
-import tempfile
-from pathlib import Path
 
 import pytest
-import uvloop
 
 from pando.api.baton_forwarder import NODE_HOP, BatonForwarder
 from pando.api.pipeline import BATON_HOP
 from pando.errors import PrimaryUnavailable, StreamExpired
 from pando.sql.batons import Baton
 from pando.store import protocol as wire
+from pando.testing.waiting import run
 
 OK = (
     b"HTTP/1.1 200 OK\r\ndate: x\r\ncontent-type: application/json\r\n"
     b"pando-bookmark: data.1.2\r\ncontent-length: 2\r\n\r\n{}"
 )
-
-
-def run(scenario):
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(asyncio.wait_for(scenario, 20))
-
-
-@pytest.fixture
-def folder():
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory)
 
 
 class StubStore:

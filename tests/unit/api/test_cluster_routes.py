@@ -1,12 +1,10 @@
 import asyncio
 import json
-import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import apsw
 import pytest
-import uvloop
 from asgi_client import call
 
 from pando.api.app import App
@@ -17,21 +15,11 @@ from pando.node.store_client import NodeStoreClient, StoreClientOptions
 from pando.node.tokens import Authenticator, make_token
 from pando.store import protocol as wire
 from pando.testing.fake_store import FakeStore
+from pando.testing.waiting import run
 
 SECRET = "the cluster's secret"
 ADMIN = make_token(SECRET)
 KEY = b"k" * 32
-
-
-@pytest.fixture
-def folder():
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory)
-
-
-def run(scenario):
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(asyncio.wait_for(scenario, 20))
 
 
 @asynccontextmanager

@@ -1,8 +1,6 @@
 """Subscription requests on their way to the process of their stream."""
 
 import asyncio
-import tempfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,12 +15,6 @@ KEY = b"k" * 32
 BODY = b'{"clientId":"x"}'
 ANSWER = b"HTTP/1.1 204 No Content\r\ndate: x\r\ncontent-length: 0\r\nx-frame-options: no\r\n\r\n"
 FROM_CLIENT = Hop(Distance.CLIENT, "10.1.1.1")
-
-
-@pytest.fixture
-def folder():
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory)
 
 
 class Store:

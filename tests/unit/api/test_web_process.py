@@ -6,10 +6,8 @@ import json
 import os
 import signal
 import socket
-import tempfile
 import traceback
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import apsw
 import pytest
@@ -25,12 +23,6 @@ from pando.testing.fake_store import FakeStore
 
 SECRET = "the cluster's secret"
 INSERT = json.dumps({"requests": [{"type": "execute", "stmt": {"sql": "INSERT INTO t VALUES (1)"}}, {"type": "close"}]})
-
-
-@pytest.fixture
-def folder():
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory)
 
 
 class Process:

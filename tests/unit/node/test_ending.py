@@ -3,9 +3,7 @@
 import asyncio
 import json
 import socket
-import tempfile
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from prompt_bench import post, with_client
@@ -14,12 +12,6 @@ from test_http_protocol import App, run, serving
 from pando.node.ending import end_connections, take_waiting
 
 LONG_S = 20.0
-
-
-@pytest.fixture
-def folder():
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory)
 
 
 @asynccontextmanager

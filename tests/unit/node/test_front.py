@@ -9,20 +9,15 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
-import uvloop
 from fake_http_node import FakeNode, answer, read_body
 
 from pando.errors import InvalidSetting
 from pando.log import EventLog
 from pando.node.front import Front, FrontOptions, parse_options
 from pando.node.plain_answers import full_answer
+from pando.testing.waiting import run
 
 MIB = 1 << 20
-
-
-def run(scenario):
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(asyncio.wait_for(scenario, 30))
 
 
 async def wait_until(condition):

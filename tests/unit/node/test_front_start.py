@@ -3,22 +3,17 @@
 import asyncio
 
 import aiohttp
-import uvloop
 from fake_http_node import FakeNode, answer
 
 from pando.log import EventLog
 from pando.node.front import Front, FrontOptions
+from pando.testing.waiting import run
 
 
 async def wait_until(condition):
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.002)
-
-
-def run(scenario):
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(asyncio.wait_for(scenario, 30))
 
 
 def test_it_listens_once_the_first_node_is_well():

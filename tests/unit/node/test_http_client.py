@@ -4,15 +4,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from pando.errors import OutcomeUnknown, PrimaryUnavailable
 from pando.node.http_client import download, exchange, passed_headers
-
-
-def run(scenario):
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(asyncio.wait_for(scenario, 20))
+from pando.testing.waiting import run
 
 
 @asynccontextmanager

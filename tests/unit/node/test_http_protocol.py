@@ -1,13 +1,9 @@
 import asyncio
 import json
 import socket
-import tempfile
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-import pytest
 import uvicorn
-import uvloop
 from uvicorn.server import ServerState
 
 from pando.log import EventLog
@@ -18,20 +14,10 @@ from pando.store.link import make_decoder
 from pando.store.link_open import LinkHandlers, dial_tcp, new_dialer
 from pando.store.protocol import StoreAnswer
 from pando.testing.fake_store import FakeStore
+from pando.testing.waiting import run
 
 KEY = b"k" * 32
 KEEP_ALIVE_S = 50.0
-
-
-def run(scenario):
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(asyncio.wait_for(scenario, 20))
-
-
-@pytest.fixture
-def folder():
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory)
 
 
 class App:

@@ -3,8 +3,6 @@
 import asyncio
 import itertools
 import json
-import tempfile
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,13 +13,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pando.node.http_protocol import BODY_PAUSE_S, HEAD_S, PROMPTS_MAX, JoiningTransport
 from pando.node.websocket_protocol import bind_limit
-
-
-@pytest.fixture
-def folder():
-    with tempfile.TemporaryDirectory() as directory:
-        yield Path(directory)
-
 
 # -- what is answered by whom -----------------------------------------------------------------------------------------
 

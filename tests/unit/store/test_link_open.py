@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from pando.errors import InvalidRequest, NotReady, PrimaryUnavailable, Unauthorized
 from pando.store.adopt import Giver, Taker
@@ -22,14 +21,10 @@ from pando.store.link_open import (
     split_node_url,
 )
 from pando.store.protocol import Finished, StoreAnswer, StoreRequest, SyncNow
+from pando.testing.waiting import run
 
 KEY = b"k" * 32
 REQUESTS, ANSWERS = make_decoder(StoreRequest), make_decoder(StoreAnswer)
-
-
-def run(scenario):
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(asyncio.wait_for(scenario, 20))
 
 
 @pytest.fixture
