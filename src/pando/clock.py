@@ -6,10 +6,16 @@ Not here: a clock that tests move (`pando.testing.virtual_clock`).
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 import secrets
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
+
+LOOK_S: Final = 0.01
+"""Pause between two looks of `until`."""
 
 
 class Clock(Protocol):
@@ -49,3 +55,11 @@ def random_bytes(size: int) -> bytes:
 def sleep_blocking(seconds: float) -> None:
     """Sleep in a process that has no event loop (the supervisor, the applier, commands)."""
     time.sleep(seconds)
+
+
+async def until(condition: Callable[[], bool], limit_s: float) -> None:
+    """Return when the condition holds, or after the time: for the ends of processes, where nobody tells."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            while not condition():
+                await asyncio.sleep(LOOK_S)

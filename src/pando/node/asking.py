@@ -44,6 +44,8 @@ class AskedLink:
         self._on_push = on_push
         self._waiting: dict[int, tuple[asyncio.Future[Any], Callable[[str], PandoError]]] = {}
         self._last_id = 0
+        self._is_ending = False
+        """Whether the store stops: the link is ended when all questions are answered."""
         self.received = 0
         """Frames received; tells a silent link."""
 
@@ -59,7 +61,7 @@ class AskedLink:
     @property
     def is_open(self) -> bool:
         """Whether questions can be asked."""
-        return self.link.is_open
+        return self.link.is_open and not self._is_ending
 
     @property
     def waiting(self) -> int:
@@ -77,7 +79,7 @@ class AskedLink:
         A caller that is cancelled withdraws the question. Raises Overloaded, PrimaryUnavailable: nothing was sent.
         """
         link = self.link
-        if not link.is_open:
+        if not self.is_open:
             raise PrimaryUnavailable(f"the link to {self._name} is down; nothing was done")
         if len(self._waiting) >= limits.LINK_REQUESTS_MAX:
             raise Overloaded(f"{limits.LINK_REQUESTS_MAX} requests wait for {self._name} already; try again later")
@@ -104,6 +106,7 @@ class AskedLink:
         self.received += 1
         for message in messages:
             if isinstance(message, _UNSOLICITED):
+                self._is_ending = self._is_ending or (type(message) is wire.Topology and message.stopping)
                 self._on_push(message)
                 continue
             waiting = self._waiting.pop(message.id, None)
@@ -113,6 +116,8 @@ class AskedLink:
                 waiting[0].set_exception(error_of(message))
             else:
                 waiting[0].set_result(message)
+        if self._is_ending and not self._waiting:
+            self.link.close("the store stops")
 
     def _fail_all(self, reason: str) -> None:
         waiting, self._waiting = self._waiting, {}

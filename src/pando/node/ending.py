@@ -8,19 +8,17 @@ way have a while to be answered; what has no answer by then is told what is know
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Final, Protocol
 
+from pando.clock import until
 from pando.node.plain_answers import plain_answer
 
 LAST_S: Final = 0.15
 """How long a connection without a request may send one more: who is busy with a connection sends within that."""
 LINGER_S: Final = 0.15
 """How long the last words may take to be read: what a client sends meanwhile must not wipe them out."""
-LOOK_S: Final = 0.01
 TAKEN_MAX: Final = 4096
 """Connections taken from one listening socket at its end; its backlog is not longer."""
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -82,14 +80,6 @@ async def end_connections(connections: Collection[Endable], answer_s: float, *, 
     for connection in list(connections):
         connection.give_up()
     await until(lambda: not connections, LINGER_S)
-
-
-async def until(condition: Callable[[], bool], limit_s: float) -> None:
-    """Return when the condition holds, or after the time."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(limit_s):
-            while not condition():
-                await asyncio.sleep(LOOK_S)
 
 
 def take_waiting(listening: socket.socket) -> list[socket.socket]:

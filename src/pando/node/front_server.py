@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from pando.clock import until
 from pando.errors import Overloaded, PandoError
 from pando.log import EventLog, bridge_logger
 from pando.node.ending import (
@@ -24,7 +25,6 @@ from pando.node.ending import (
     STOPS_IN_BODY,
     STOPS_IN_READ,
     STOPS_IN_REQUEST,
-    until,
 )
 from pando.node.front_ending import Lingering, Stopping
 from pando.node.front_nodes import Rotation

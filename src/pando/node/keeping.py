@@ -6,6 +6,7 @@ The pause before the next try grows with each failure and is cut short by `wake`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Any
@@ -116,10 +117,9 @@ class LinkKeeper:
         self._failures += 1
         if self._failures == self._quiet_tries + 1:  # once for each time that it goes away, not for each try
             self._log.emit("link.failed", kind=self._kind, url=self.url, reason=error.message, retry_s=pause_s)
-        try:
-            await asyncio.wait_for(self._wake.wait(), pause_s)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):  # wait_for of Python 3.11 can lose a cancellation
+                await self._wake.wait()
 
     def _opened(self, link: Link, peer: Peer) -> LinkHandlers:
         name = f"the store of node {peer.node} ({self.url})"
@@ -149,7 +149,8 @@ class LinkKeeper:
         while self.current is not None:
             asked, received = self.current, self.current.received
             try:
-                await asyncio.wait_for(self._ended.wait(), self._silence_s / 4)
+                async with asyncio.timeout(self._silence_s / 4):
+                    await self._ended.wait()
             except TimeoutError:
                 if asked.received == received:
                     await self._probe(asked)

@@ -21,6 +21,7 @@ from pando.store.confirming import Confirming
 from pando.store.database import Database
 from pando.store.handshake import LinkKind
 from pando.store.link import Link, LinkEnd
+from pando.store.stopping import split_work
 from pando.store.watching import Watching
 from pando.types import TXID, Epoch, Role, parse_database_name
 
@@ -82,10 +83,15 @@ class ClientLink:
         self._services = services
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting_runs: dict[str, list[wire.Run]] = {}
+        self._ending: PandoError | None = None
         link.send(services.topology())
 
     def on_messages(self, messages: list[Any]) -> None:
         """Treat one frame."""
+        if self._ending is not None:
+            work, messages = split_work(messages)
+            for request in work:
+                self._refuse(request.id, self._ending)
         for message in messages:
             if type(message) is wire.Run:
                 self._run(message)
@@ -108,6 +114,10 @@ class ClientLink:
     def push(self, message: wire.StoreAnswer) -> None:
         """Say something unasked."""
         self._link.send(message)
+
+    def refuse_work(self, error: PandoError) -> None:
+        """Begin nothing more: the store stops."""
+        self._ending = error
 
     def close(self) -> None:
         """End the link: the store stops."""

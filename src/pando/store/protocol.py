@@ -266,7 +266,11 @@ class NodeStatus(msgspec.Struct, array_like=True, tag=107):
 
 
 class Topology(msgspec.Struct, array_like=True, tag=108):
-    """Pushed at the start of a link and when it changes: who is who."""
+    """Pushed at the start of a link and when it changes: who is who.
+
+    `stopping`: the store stops. It answers what it was asked, or refuses it, and waits for the other side to end the
+    link once it has all answers.
+    """
 
     node: str
     role: str
@@ -274,6 +278,7 @@ class Topology(msgspec.Struct, array_like=True, tag=108):
     primary_url: str
     ready: bool
     reason: str = ""
+    stopping: bool = False
 
 
 class Committed(msgspec.Struct, array_like=True, tag=109):

@@ -168,6 +168,10 @@ class Downstream:
             )
         return list(found.values())
 
+    def progress(self) -> list[dict[str, tuple[TXID, TXID]]]:
+        """For each connected replica: per database what it has in its log and what its readers see."""
+        return [link.machine.progress() for link in self._links.values()]
+
     def close(self) -> None:
         """End all links."""
         for link in list(self._links.values()):

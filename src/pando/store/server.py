@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from pando import limits
-from pando.clock import Clock, SystemClock, sleep_blocking, system_random
-from pando.errors import NotPrimary, NotReady, PandoError
+from pando.clock import Clock, SystemClock, sleep_blocking, system_random, until
+from pando.errors import NotPrimary, NotReady, PandoError, PrimaryUnavailable
 from pando.store import applier_protocol, protocol
 from pando.store.adopt import Taker
 from pando.store.applier_client import ApplierClient, Notice
@@ -47,6 +47,7 @@ from pando.store.receiving import Upstream, UpstreamOptions
 from pando.store.retaining import Retaining
 from pando.store.sending import Downstream
 from pando.store.snapshotting import Snapshots
+from pando.store.stopping import LEAVE_S, finish_writes, until_shown
 from pando.store.verifying import verify_database
 from pando.store.watching import Watching
 from pando.types import DEFAULT_DATABASE, SYSTEM_DATABASE, Durability, Epoch, Position, Role
@@ -148,6 +149,7 @@ class StoreServer:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.stale = ""
+        self._is_ending = False
         self._failure: BaseException | None = None
         self._reason = "starting"
         self._trim_at = clock.monotonic() + _TRIM_S
@@ -169,10 +171,13 @@ class StoreServer:
             primary_url=upstream.primary_url if upstream is not None else self.options.public_url,
             ready=self._is_ready(),
             reason=self._reason or ("" if upstream is None else upstream.reason),
+            stopping=self._is_ending,
         )
 
     def _is_ready(self) -> bool:
         """Whether the node can serve: reads at least, and on a primary the default database is open."""
+        if self._is_ending:
+            return False
         if self.upstream is not None:
             return self.upstream.is_ready
         return self.catalog.get(DEFAULT_DATABASE) is not None
@@ -354,6 +359,8 @@ class StoreServer:
             return self._open_applier(link)
         if peer.kind is LinkKind.REPLICA:
             return self.downstream.accept(link, peer)
+        if self._is_ending:
+            raise NotReady("this store stops")
         if len(self._clients) >= limits.LINKS_MAX:
             raise NotReady(f"this store has {limits.LINKS_MAX} links, which is the limit")
         self._number += 1
@@ -414,17 +421,32 @@ class StoreServer:
             raise self._failure
 
     async def _close(self) -> None:
+        await self._end_work()
         if self.upstream is not None:
             await self.upstream.close()
         self.downstream.close()
         with suppress(PandoError):
             await self.catalog.close_all()
+        await until(lambda: not self._clients, LEAVE_S)
         for client in self._clients.values():
             client.close()
         self.context.applier.close()
         self.context.executor.shutdown(wait=False)
         if self.context.read_executor is not None:
             self.context.read_executor.shutdown(wait=False)
+
+    async def _end_work(self) -> None:
+        """Begin nothing more, and let what was begun come to its end; see `pando.store.stopping`."""
+        is_primary = self.options.role is Role.PRIMARY
+        words = f"the store of node {self.context.state.node} stops; nothing was done, try again"
+        error = PrimaryUnavailable(words) if is_primary else NotReady(words)
+        self._is_ending, self._reason = True, "the store stops"
+        for client in self._clients.values():
+            client.refuse_work(error)
+        self.push_topology()
+        if is_primary:
+            await finish_writes(self.catalog.opened(), error)
+            await until_shown(self.catalog, self.downstream.progress)
 
     def watch(self, task: asyncio.Task[Any]) -> None:
         """A task that must not end has ended: if by an error, the process ends too, and is started anew."""

@@ -4,6 +4,7 @@ import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvloop
 
@@ -179,6 +180,38 @@ def test_a_write_fails_at_once_while_the_primary_is_away_and_works_when_it_is_ba
             await client.until(lambda: client.generation > before)
             await client.run("data", 0, INSERT, "", False)
             await again.stop()
+
+    run(scenario())
+
+
+def test_the_link_to_a_store_that_stops_is_ended_when_all_is_answered(folder):
+    async def scenario():
+        async with two_nodes(folder) as (client, _own, primary):
+            held = []
+            primary.answer = lambda link, message: isinstance(message, wire.Run) and not held.append((link, message))
+            running = asyncio.create_task(client.run("data", 0, INSERT, "", False))
+            await wait_until(lambda: held)
+            primary.push(msgspec.structs.replace(primary.topology, stopping=True))
+            await wait_until(lambda: not client._writer.is_open)
+            with pytest.raises(PrimaryUnavailable) as caught:
+                await client.run("data", 0, INSERT, "", False)
+            assert "nothing was done" in caught.value.message
+            assert len(held) == 1
+            ((link, message),) = held
+            link.send(wire.Ran(message.id, [], 1, 7, True))
+            assert (await running).txid == 7
+            await wait_until(lambda: link not in primary.links)
+
+    run(scenario())
+
+
+def test_a_client_closes_while_its_link_comes_and_goes(folder):
+    async def scenario():
+        async with two_nodes(folder) as (_client, _own, primary):
+            primary.push_topology(stopping=True)  # each link that is opened now is ended at once
+            for _ in range(3):
+                seen = set(primary.links)
+                await wait_until(lambda seen=seen: set(primary.links) - seen)
 
     run(scenario())
 

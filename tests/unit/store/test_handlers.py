@@ -365,3 +365,20 @@ def test_an_answer_that_is_too_large_becomes_a_refusal():
     small = shrink(wire.Ran(4, [], 1, 2, True))
     assert (small.id, small.code, small.status) == (4, "RESPONSE_TOO_LARGE", 413)
     assert shrink(wire.Listed(1, ())) is None
+
+
+def test_a_store_that_stops_begins_nothing_and_still_answers_who_asks_how_it_is():
+    async def scenario(world):
+        world.run(1)
+        await turns()
+        world.client.refuse_work(NotReady("it stops"))
+        world.run(2)
+        world.say(wire.OpenDatabase(3, "other"), wire.GetStatus(4), wire.CreateDatabase(5, "new"), wire.EndSession(7))
+        await turns()
+        assert {world.link.of(number)[0].code for number in (2, 3, 5)} == {"NOT_READY"}
+        assert isinstance(world.link.of(4)[0], wire.NodeStatus)
+        assert [command.run.id for command in world.services.catalog.databases["data"].commands] == [1]
+        assert ("end session", 5, 7) in world.services.catalog.databases["data"].told
+        assert world.services.asked == []
+
+    in_loop(scenario)
