@@ -5,64 +5,19 @@ import os
 import select
 import subprocess
 import sys
-from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 from fake_http_node import FakeNode, answer, read_body
+from front_kit import failure, front_of, get_text, raw
 
 from pando.errors import InvalidSetting
 from pando.log import EventLog
 from pando.node.front import Front, FrontOptions, parse_options
 from pando.node.plain_answers import full_answer
-from pando.testing.waiting import run
+from pando.testing.waiting import run, until
 
 MIB = 1 << 20
-
-
-async def wait_until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.002)
-
-
-@asynccontextmanager
-async def front_of(*nodes, **options):
-    """A front before these nodes, and a client whose paths are at the front."""
-    lines = []
-    for node in nodes:
-        await node.start()
-    given = FrontOptions(listen=("127.0.0.1", 0), nodes=tuple(node.url for node in nodes), **options)
-    front = Front(given, EventLog("front", write=lines.append))
-    await front.start()
-    front.lines = lines
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{front.port}", auto_decompress=False) as client:
-        try:
-            yield front, client
-        finally:
-            await front.close()
-            for node in nodes:
-                await node.die()
-
-
-async def raw(front, request, *, until=b"\r\n\r\n"):
-    reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
-    writer.write(request)
-    try:
-        return await reader.readuntil(until)
-    finally:
-        writer.close()
-
-
-async def get_text(client, path="/"):
-    async with client.get(path) as found:
-        return await found.text()
-
-
-async def failure(response):
-    body = await response.json()
-    assert body["error"] == body["message"]
-    return response.status, body["code"], body["retryable"]
 
 
 # -- spreading --------------------------------------------------------------------------------------------------------
@@ -96,7 +51,7 @@ def test_a_dead_node_is_skipped_without_an_error_and_taken_back():
                 async with client.post("/", data=b"x") as found:
                     assert await found.text() == "a"
             await b.start()
-            await wait_until(lambda: front.rotation.nodes[1].is_up)
+            await until(lambda: front.rotation.nodes[1].is_up)
             assert {await get_text(client) for _ in range(2)} == {"a", "b"}
             assert sum("front.node_down" in line for line in front.lines) == 1
 
@@ -235,7 +190,7 @@ def test_a_body_that_stalls_in_the_node_stalls_the_client():
 
         async with front_of(FakeNode(script=script, reads_body=False)) as (_, client):
             request = asyncio.ensure_future(client.post("/", data=body()))
-            await wait_until(lambda: sent > 0)
+            await until(lambda: sent > 0)
             before = -1
             while before != sent:  # until nothing moves any more
                 before = sent
@@ -479,116 +434,6 @@ def test_an_answer_that_is_no_http_becomes_an_error():
     run(scenario())
 
 
-# -- WebSockets -------------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def websocket_node(handler):
-    async def serve(request):
-        if request.path == "/health":
-            return aiohttp.web.Response()
-        return await handler(request)
-
-    runner = aiohttp.web.ServerRunner(aiohttp.web.Server(serve))
-    await runner.setup()
-    site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
-    front = Front(FrontOptions(listen=("127.0.0.1", 0), nodes=(url,)), EventLog("front", write=lambda line: None))
-    await front.start()
-    try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{front.port}") as client:
-            yield front, client
-    finally:
-        await front.close()
-        await runner.cleanup()
-
-
-def test_messages_of_a_websocket_go_both_ways():
-    async def echo(request):
-        socket = aiohttp.web.WebSocketResponse(protocols=("hrana3", "hrana2"))
-        await socket.prepare(request)
-        async for message in socket:
-            if message.data == "end":
-                await socket.close(code=4001, message=b"enough")
-            elif message.type is aiohttp.WSMsgType.TEXT:
-                await socket.send_str(message.data + request.query_string)
-            else:
-                await socket.send_bytes(message.data)
-        return socket
-
-    async def scenario():
-        async with (
-            websocket_node(echo) as (_, client),
-            client.ws_connect("/s?q=1", protocols=("hrana2", "x")) as socket,
-        ):
-            assert socket.protocol == "hrana2"
-            await socket.send_str("hello ")
-            assert await socket.receive_str() == "hello q=1"
-            await socket.send_bytes(bytes(MIB))
-            assert await socket.receive_bytes() == bytes(MIB)
-            await socket.send_str("end")
-            message = await socket.receive()
-            assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, 4001, "enough")
-
-    run(scenario())
-
-
-def test_a_client_that_leaves_closes_the_websocket_at_the_node():
-    ended = asyncio.Event()
-
-    async def listen(request):
-        socket = aiohttp.web.WebSocketResponse()
-        await socket.prepare(request)
-        async for _ in socket:
-            pass
-        ended.set()
-        return socket
-
-    async def scenario():
-        async with websocket_node(listen) as (_, client):
-            async with client.ws_connect("/") as socket:
-                await socket.send_str("x")
-                socket._response.connection.transport.abort()
-            await asyncio.wait_for(ended.wait(), 5)
-
-    run(scenario())
-
-
-def test_a_websocket_whose_request_was_not_read_is_asked_for_again():
-    asked = []
-
-    async def handler(request):
-        asked.append(request)
-        if len(asked) == 1:
-            return aiohttp.web.Response(status=503, headers={"Pando-Unread": "1", "Connection": "close"})
-        socket = aiohttp.web.WebSocketResponse()
-        await socket.prepare(request)
-        await socket.send_str("here")
-        await socket.receive()
-        return socket
-
-    async def scenario():
-        async with websocket_node(handler) as (_, client), client.ws_connect("/") as socket:
-            assert await socket.receive_str() == "here"
-            assert len(asked) == 2
-
-    run(scenario())
-
-
-def test_a_refused_websocket_is_refused():
-    async def refuse(request):
-        return aiohttp.web.Response(status=401)
-
-    async def scenario():
-        async with websocket_node(refuse) as (_, client):
-            with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
-                await client.ws_connect("/")
-            assert caught.value.status == 401
-
-    run(scenario())
-
-
 # -- bounds -----------------------------------------------------------------------------------------------------------
 
 
@@ -619,7 +464,7 @@ def test_when_all_are_busy_the_newcomer_is_refused():
         node = FakeNode(script=script)
         async with front_of(node, connections_max=2) as (_, client):
             busy = [asyncio.ensure_future(get_text(client)) for _ in range(2)]
-            await wait_until(lambda: len(node.seen) == 2)
+            await until(lambda: len(node.seen) == 2)
             async with client.get("/") as found:
                 assert await failure(found) == (503, "OVERLOADED", True)
                 assert found.headers["connection"] == "close"

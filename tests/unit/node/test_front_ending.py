@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from fake_http_node import FakeNode, answer
-from test_front import front_of, run, wait_until, websocket_node
+from front_kit import front_of, websocket_node
 
 from pando.node.front_proxy import make_session
+from pando.testing.waiting import run, until
 
 REQUEST = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"
 
@@ -44,7 +45,7 @@ def test_a_request_under_way_is_answered_as_the_last_one_and_nobody_else_comes_i
         node = FakeNode(script=waiting(go_on))
         async with front_of(node) as (front, _), connection(front) as (reader, writer):
             writer.write(REQUEST)
-            await wait_until(lambda: node.seen)
+            await until(lambda: node.seen)
             port = front.port
             stopping = asyncio.ensure_future(front.close())
             await asyncio.sleep(0)
@@ -90,7 +91,7 @@ def test_a_request_without_an_answer_is_told_what_is_known_of_it(request_, code)
         node = FakeNode(script=waiting(asyncio.Event()))
         async with front_of(node, end_s=0.0) as (front, _), connection(front) as (reader, writer):
             writer.write(request_)
-            await wait_until(lambda: front.is_busy)
+            await until(lambda: front.is_busy)
             stopping = asyncio.ensure_future(front.close())
             text = await to_the_end(reader)
             assert text.startswith("HTTP/1.1 503 ") and "pando-unread" not in text

@@ -7,13 +7,7 @@ from fake_http_node import FakeNode, answer
 
 from pando.log import EventLog
 from pando.node.front import Front, FrontOptions
-from pando.testing.waiting import run
-
-
-async def wait_until(condition):
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.002)
+from pando.testing.waiting import run, until
 
 
 def test_it_listens_once_the_first_node_is_well():
@@ -23,7 +17,7 @@ def test_it_listens_once_the_first_node_is_well():
         given = FrontOptions(listen=("127.0.0.1", 0), nodes=(late.url, "http://127.0.0.1:1"), begin_wait_s=60)
         front = Front(given, EventLog("front", write=lambda line: None))
         starting = asyncio.ensure_future(front.start())
-        await wait_until(lambda: late.checks >= 2)
+        await until(lambda: late.checks >= 2)
         assert not starting.done()
         late.health = answer(b"{}")
         await starting
