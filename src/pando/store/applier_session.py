@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,7 +53,15 @@ _JOB_OF: Final[dict[type, Callable[[Workshop, Any], Steps]]] = {
     wire.CheckpointReplica: jobs.checkpoint_replica,
 }
 _ENDS_JOBS: Final = (wire.OpenReplica, wire.CloseReplica, wire.Drop)
-"""Requests before which other jobs on the same replica are cancelled."""
+"""Requests before which jobs on the same replica are cancelled, but for those that look at the file by themselves."""
+_LOOKS_ONLY: Final = (wire.WriteSnapshot, wire.Scan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    database: str
+    steps: Steps
+    uses_replica: bool = True
 
 
 class Session:
@@ -81,7 +90,7 @@ class Session:
         """Replicas that have something to apply, to lock or to look into."""
         self._with_wal: set[str] = set()
         """Replicas whose WAL is worth a checkpoint in an idle moment."""
-        self._jobs: dict[int, tuple[str, Steps]] = {}
+        self._jobs: dict[int, _Job] = {}
         self._own_jobs = 0
 
     # -- the loop --
@@ -137,8 +146,8 @@ class Session:
 
     def close(self) -> None:
         """Give up all jobs and close all files."""
-        for _, steps in self._jobs.values():
-            steps.close()
+        for job in self._jobs.values():
+            job.steps.close()
         self._jobs.clear()
         for name in list(self._shop.held):
             self._shop.release(name)
@@ -156,25 +165,22 @@ class Session:
             self._cancel(message.id)
             return
         if isinstance(message, _ENDS_JOBS):
-            for number, (database, _) in list(self._jobs.items()):
-                if database == message.database and self._uses_replica(number):
+            for number, job in list(self._jobs.items()):
+                if job.database == message.database and job.uses_replica:
                     self._cancel(number)
         if len(self._jobs) >= _JOBS_MAX:
             self._fail(message.id, message.database, NotReady("the applier has too many jobs; try again later"))
             return
-        self._jobs[message.id] = (message.database, _JOB_OF[type(message)](self._shop, message))
+        steps = _JOB_OF[type(message)](self._shop, message)
+        self._jobs[message.id] = _Job(message.database, steps, not isinstance(message, _LOOKS_ONLY))
         self._step(message.id)  # its first slice at once: what comes next may rely on it, and the store waits for a pin
         self._flush()
 
-    def _uses_replica(self, number: int) -> bool:
-        steps = self._jobs[number][1]
-        return getattr(steps, "__name__", "") not in {"write_snapshot", "scan"}
-
     def _cancel(self, number: int) -> None:
-        database, steps = self._jobs.pop(number, ("", None))
-        if steps is not None:
-            steps.close()
-            self._fail(number, database, NotReady("the request was cancelled", code="CANCELLED"))
+        job = self._jobs.pop(number, None)
+        if job is not None:
+            job.steps.close()
+            self._fail(number, job.database, NotReady("the request was cancelled", code="CANCELLED"))
 
     def _fail(self, number: int, database: str, error: PandoError) -> None:
         if number > 0:  # jobs of our own have numbers below zero, nobody waits for them
@@ -192,15 +198,15 @@ class Session:
 
     def _start_own(self, database: str, steps: Steps) -> None:
         self._own_jobs -= 1
-        self._jobs[self._own_jobs] = (database, steps)
+        self._jobs[self._own_jobs] = _Job(database, steps)
 
     def _step(self, number: int) -> None:
-        found = self._jobs.get(number)
-        if found is None:  # cancelled by a job before it in this round
+        job = self._jobs.get(number)
+        if job is None:  # cancelled by a job before it in this round
             return
-        database, steps = found
+        database = job.database
         try:
-            next(steps)
+            next(job.steps)
             return
         except StopIteration:
             pass

@@ -60,6 +60,8 @@ class Outcome:
 class GroupControl:
     """Transaction control of one command inside the group's transaction (see `runner.TransactionControl`)."""
 
+    goes_on_after_loss = False
+
     def __init__(self, connection: apsw.Connection, feed: ChangeFeed | None = None) -> None:
         self._connection = connection
         self._feed = feed

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar
 from urllib.parse import quote
 
@@ -57,13 +58,13 @@ def _translated(error: sqlean.Error) -> PandoError:
 def _guarded(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Translate SQLite's errors at the edge of this module."""
 
+    @wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return function(*args, **kwargs)
         except sqlean.Error as error:
             raise _translated(error) from error
 
-    call.__name__, call.__doc__ = function.__name__, function.__doc__
     return call
 
 

@@ -97,6 +97,9 @@ class TransactionControl(Protocol):
     Methods may raise apsw.Error and SqlError, both become failures; anything else passes through `run`.
     """
 
+    goes_on_after_loss: bool
+    """A lost transaction is just a failure, later requests run without it, as in SQLite; else `run` raises."""
+
     def is_autocommit(self) -> bool:
         """Tell whether the client has no transaction open."""
         ...
@@ -140,7 +143,6 @@ class PlainControl:
         feed: Callable[[StatementInfo], None] | None = None,
         goes_on_after_loss: bool = False,
     ) -> None:
-        """`goes_on_after_loss`: a lost transaction is just a failure, later requests run without it, as in SQLite."""
         self._connection = connection
         self._feed = feed
         self.goes_on_after_loss = goes_on_after_loss
@@ -437,7 +439,7 @@ class Runner:
         failure = failure_of(self._translated(error, sql) if isinstance(error, apsw.Error) else error)
         if was_open and not self._connection.in_transaction:
             self._statements.expire()
-            if not getattr(control, "goes_on_after_loss", False):
+            if not control.goes_on_after_loss:
                 raise TransactionLost(failure) from error
         return failure
 
