@@ -554,7 +554,31 @@ PROTOCOL = [
     Ask(path="/v3/missing", body="{}"),
 ]
 
+DIALECT = each(
+    'select "nowhere"',
+    'select a from t where b = "nowhere" order by a',
+    "\ufeffselect 2 -- after a byte order mark",
+    "select 1_000",
+    "delete from t order by a limit 1",
+    "select vector_extract(vector32('[1, 2]'))",
+    "create table chance(a) random rowid",
+    "select * from sqlite_stmt",
+    "pragma function_list",
+    "pragma module_list",
+    "pragma pragma_list",
+    "pragma compile_options",
+    "select count(*) from (values " + ", ".join(["(?)"] * 600) + ")",
+    run("select ?, typeof(?1), length(?1), hex(?1)", real(9.5)),
+    "select 0x7fffffffffffffff, 9223372036854775808, -9223372036854775808",
+    "select cast('1e3' as int), cast(1e30 as int), cast('abc' as real)",
+    "select timediff('2020-01-02', '2020-01-01'), octet_length('\u00e9'), upper('\u00e9')",
+    "select json('{a:1}'), json('[1,]'), json_error_position('x')",
+    "with x(a) as not materialized (select 1) select * from x",
+    "insert into t(a) values(77), (78) returning a, rowid > 0",
+    "begin immediate; select 1; commit",
+)
+
 ALL = [
     *SCHEMA, *VALUES, *FUNCTIONS, *ROWS, *SELECTS, *TEXTS, *ARGUMENTS, *DESCRIBED, *SEQUENCES, *BATCHES, *TRANSACTIONS,
-    *PRAGMAS, *REFUSED, *PROTOCOL,
+    *PRAGMAS, *REFUSED, *PROTOCOL, *DIALECT,
 ]  # fmt: skip
