@@ -119,11 +119,14 @@ class PositionTable:
         self._words[self._at(slot)] = 0
 
     def publish_tables(self, slot: int, txid: int, tables: Iterable[str] = ()) -> None:
-        """Say before `publish_about` which tables this commit changes; none: any table."""
+        """Say before `publish_about` which tables this commit changes; none, or "*" among them: any table."""
         at = (slot + 1) * _WORDS
         words = self._words
         is_known = False
         for table in tables:
+            if table == "*":
+                is_known = False
+                break
             is_known = True
             words[at + table_word(table)] = txid
         if not is_known:

@@ -33,7 +33,7 @@ from pando.store.execution import (
     run_group,
     run_solo,
 )
-from pando.store.history import History
+from pando.store.history import ANY_TABLE, History
 from pando.store.holds import Hold, Holds
 from pando.store.sessions import END, Expired, Session, overdue
 from pando.store.settling import RETRY_S, Confirm, Settling
@@ -501,6 +501,8 @@ class Writer:
         if self._engine.may_need_feed and self._session is None:
             self._begin_feed()
         tables = tuple(sorted({table for outcome in outcomes for table in outcome.command.tables}))
+        if ANY_TABLE[0] in tables:
+            tables = ANY_TABLE
         commits = self._engine.commits - self._seen_commits
         self._seen_commits = self._engine.commits
         try:

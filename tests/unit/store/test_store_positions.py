@@ -51,9 +51,11 @@ def test_tables_tell_which_commit_changed_them_last(table):
     table.publish_tables(0, 7)
     table.publish_tables(0, 8, ["users"])
     assert [table.newest(0, words) for words in (posts, users, ())] == [7, 8, 7]
+    table.publish_tables(0, 9, ["posts", "*"])
+    assert table.newest(0, users) == 9, "it may have changed any"
     table.claim(1, 2)
     table.publish_tables(1, 3)
-    assert (table.newest(1, posts), table.newest(0, posts)) == (3, 7)
+    assert (table.newest(1, posts), table.newest(0, posts)) == (3, 9)
     table.claim(0, 3)
     assert table.newest(0, posts) > 1 << 62
 

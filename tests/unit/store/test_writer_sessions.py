@@ -62,10 +62,12 @@ def test_a_commit_says_what_all_commands_of_its_session_have_changed(node):
             await db.ask(sql("INSERT INTO c VALUES (1)"), session=3)
             await db.ask(sql("COMMIT"), session=3)
             await db.ask(sql("INSERT INTO c VALUES (2)"))
+            await db.ask(sql("BEGIN"), sql("INSERT INTO c VALUES (3)"), session=4)
+            await db.ask(sql("CREATE TABLE d (v)"), sql("COMMIT"), session=4)
             await asyncio.sleep(0)
-            first, second, third = [set(entry.tables) for entry in db.entries[made:]]
+            first, second, third, fourth = [set(entry.tables) for entry in db.entries[made:]]
             assert first >= {"a", "b"}, "replicas believe it"
-            assert "c" in second and third == {"c"}
+            assert "c" in second and (third, fourth) == ({"c"}, {"*"})
 
     run(scenario())
 
