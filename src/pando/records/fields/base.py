@@ -51,3 +51,22 @@ class FieldOps(ABC, Generic[V]):
     @abstractmethod
     def column_sql(self) -> str:
         """Give type, default and constraints of the column, as they stand behind its name in a table's definition."""
+
+
+class TextColumnOps(FieldOps[str]):
+    """What values have in common that are the same text everywhere: here, in their column and in JSON; "" for none."""
+
+    is_json_plain = True
+    zero = ""
+
+    def to_column(self, value: str) -> Value:
+        """Give it as it is."""
+        return value
+
+    def to_json(self, value: str) -> object:
+        """Give it as it is."""
+        return value
+
+    def column_sql(self) -> str:
+        """Give the column's definition."""
+        return "TEXT DEFAULT '' NOT NULL"

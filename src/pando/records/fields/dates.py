@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Final, TypeVar
 
 from pando.records.engine import Value
-from pando.records.fields.base import FieldOps
+from pando.records.fields.base import TextColumnOps
 from pando.records.model import AutodateField, DateField
 from pando.records.problems import REQUIRED, Problem
 
@@ -153,27 +153,12 @@ def _rfc3339(moment: str) -> str:
     return f"{whole}.{fraction}Z" if fraction else f"{whole}Z"
 
 
-class _MomentOps(FieldOps[str]):
-    is_json_plain = True
-    zero = ""
-
+class _MomentOps(TextColumnOps):
     def from_column(self, stored: Value) -> str:
         """Read a moment. What has the own form's shape is believed: lists read many."""
         if isinstance(stored, str) and len(stored) == 24 and stored[10] == " " and stored[23] == "Z":
             return stored
         return parse(stored)
-
-    def to_column(self, value: str) -> Value:
-        """Give it as it is."""
-        return value
-
-    def to_json(self, value: str) -> object:
-        """Give it as it is."""
-        return value
-
-    def column_sql(self) -> str:
-        """Give the column's definition."""
-        return "TEXT DEFAULT '' NOT NULL"
 
 
 class DateOps(_MomentOps):

@@ -10,7 +10,7 @@ from typing import Final
 
 from pando.records.engine import Value
 from pando.records.fields import addresses, casting, matching
-from pando.records.fields.base import FieldOps
+from pando.records.fields.base import TextColumnOps
 from pando.records.fields.patterns import PatternError
 from pando.records.model import EditorField, EmailField, TextField, UrlField
 from pando.records.problems import REQUIRED, Problem
@@ -26,10 +26,8 @@ _RESERVED_IDS: Final = frozenset(
 )
 
 
-class _TextLikeOps(FieldOps[str]):
-    is_json_plain = True
+class _TextLikeOps(TextColumnOps):
     is_text = True
-    zero = ""
 
     def normalise(self, raw: object) -> str:
         """Print texts, numbers and bools; everything else is ""."""
@@ -38,18 +36,6 @@ class _TextLikeOps(FieldOps[str]):
     def from_column(self, stored: Value) -> str:
         """Read text; views may give numbers."""
         return stored if isinstance(stored, str) else casting.to_text(stored)
-
-    def to_column(self, value: str) -> Value:
-        """Give it as it is."""
-        return value
-
-    def to_json(self, value: str) -> object:
-        """Give it as it is."""
-        return value
-
-    def column_sql(self) -> str:
-        """Give the column's definition."""
-        return "TEXT DEFAULT '' NOT NULL"
 
 
 class TextOps(_TextLikeOps):
