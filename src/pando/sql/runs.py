@@ -189,11 +189,19 @@ class Runs:
                 return await self._forward_set(plan, call)
             return await self.forward(plan, call, is_read=False)
         if not is_fresh:
-            return await self._forward_stale(plan, call, nature)
+            try:
+                return await self._forward_stale(plan, call, nature)
+            except BookmarkTimeout:
+                if is_fresh is False or nature is not Nature.READS or not await self._has_caught_up(plan, call, reads):
+                    raise
+                return await self._read(plan, call, reads)
         return await self._read_in_transaction(plan, call, reads, nature)
 
-    async def _freshen(self, plan: Plan, call: Call, reads: DatabaseReads) -> bool:
-        """Wait until this node is as fresh as asked; False means that the primary must answer."""
+    async def _freshen(self, plan: Plan, call: Call, reads: DatabaseReads, *, is_last: bool = False) -> bool | None:
+        """Wait until this node is as fresh as asked; False means that the primary must answer.
+
+        None: it should, since waiting was in vain a moment ago. `is_last`: it cannot, so wait all the same.
+        """
         slot = reads.opened.slot
         visible = self._positions.visible(slot)
         head_txid, head_ms = self._positions.head(slot)
@@ -205,13 +213,18 @@ class Runs:
             return True
         if decision.where is Where.PRIMARY or surely_writes(plan.requests):
             return False
-        if owed is not None and self.own_writes.is_behind(call.database, self._clock.monotonic()):
-            return False
+        if not is_last and owed is not None and self.own_writes.is_behind(call.database, self._clock.monotonic()):
+            return None
         try:
             await self._store.wait_position(call.database, *decision.position, self._bookmark_wait_s)
         except BookmarkTimeout:
             return False
         return True
+
+    async def _has_caught_up(self, plan: Plan, call: Call, reads: DatabaseReads) -> bool:
+        """Wait after all: the primary is away, and what it wrote last may be just coming in."""
+        is_fresh = await self._freshen(plan, call, reads, is_last=True)
+        return bool(is_fresh) and self.pool.ready(call.database) is reads
 
     async def _forward_unseen(self, plan: Plan, call: Call) -> Done:
         """Have the primary answer for a database that this node cannot show, judged without its tables."""

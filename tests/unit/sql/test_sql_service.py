@@ -321,6 +321,14 @@ def test_node_that_is_behind_is_not_waited_for_again_and_again(replica: Node) ->
     assert waited == [2, 5]
 
 
+def test_node_that_is_behind_is_waited_for_when_the_primary_is_away(replica: Node) -> None:
+    replica(sql("insert into t values(2, 2)"))
+    replica.store.fail = PrimaryUnavailable("it stops")
+    replica.store.on_wait = lambda database, epoch, txid: replica.store.replicate(database)
+    assert replica(sql("select count(*) from t")).rows() == [["2"]]
+    replica.store.fail = None
+
+
 def test_open_transaction_is_not_waited_for(replica: Node) -> None:
     waited: list[int] = []
     replica.store.on_wait = lambda database, epoch, txid: waited.append(txid)
