@@ -67,7 +67,7 @@ class AnswerBroke(Exception):
 
 
 class Unread(aiohttp.ClientError):
-    """The node had too many connections and ended this one, without reading the request that was on its way."""
+    """The node ended this connection without reading the request that was on its way, or before it was sent."""
 
 
 class Tries:
@@ -108,9 +108,20 @@ class NodeConnector(aiohttp.TCPConnector):
         return None
 
 
+class NodeRequest(aiohttp.ClientRequest):
+    """A request whose body is written in a later turn of the loop, as its header is: it looks once more before."""
+
+    async def write_bytes(self, writer: Any, conn: Any, *options: Any) -> None:  # noqa: ANN401 - as aiohttp has it
+        """Write, unless the connection has ended; then nothing was written."""
+        if has_something_to_read(conn.transport):
+            conn.protocol.set_exception(Unread("it ended the connection before anything was sent"))
+            return
+        await super().write_bytes(writer, conn, *options)
+
+
 def has_something_to_read(transport: asyncio.Transport | None) -> bool:
     """Tell whether bytes or an end came on a connection on which nothing is expected."""
-    if transport is None:
+    if transport is None or transport.is_closing():
         return True
     looking = select.poll()
     looking.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
@@ -124,6 +135,7 @@ def make_session(connections_max: int) -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=ANSWER_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
+        request_class=NodeRequest,
         skip_auto_headers=_UNASKED,
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,

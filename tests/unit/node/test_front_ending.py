@@ -11,7 +11,7 @@ import pytest
 from fake_http_node import FakeNode, answer
 from front_kit import front_of, websocket_node
 
-from pando.node.front_proxy import make_session
+from pando.node.front_proxy import NodeRequest, is_undone, make_session
 from pando.testing.waiting import run, until
 
 REQUEST = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"
@@ -199,3 +199,24 @@ def test_a_kept_connection_that_has_ended_unnoticed_is_not_used():
                 assert await found.text() == "2"
 
     run(scenario())
+
+
+class EndedConnection:
+    """A connection whose end the loop noticed between its choice and the first byte."""
+
+    def __init__(self):
+        self.transport = self.protocol = self
+        self.error = None
+
+    def is_closing(self):
+        return True
+
+    def set_exception(self, error):
+        self.error = error
+
+
+def test_a_connection_that_ends_before_the_body_is_written_is_not_written_to():
+    connection = EndedConnection()
+    nobody_writes = None
+    asyncio.run(NodeRequest.write_bytes(None, nobody_writes, connection))
+    assert is_undone(connection.error)
