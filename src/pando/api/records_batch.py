@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
@@ -128,19 +128,32 @@ def _wrong(told: _Told) -> dict[str, Problem]:
 
 async def _run(desk: Desk, asking: Asking, asked: ApiRequest, items: list[_Item], filing: Filing) -> Response:
     answers: list[dict[str, object]] = []
+    admit = partial(admit_item, desk, asking, asked)
     async with desk.engine.transaction() as transaction:
-        inside = _inside(desk, transaction)
+        engine = TransactionEngine(transaction, BatchFailed)
+        inside = desk.within(engine)
         for number, item in enumerate(items):
+            engine.number = number
             try:
-                answers.append(await _one(inside, asking, item, filing, partial(admit_item, desk, asking, asked)))
+                answers.append(await _one(inside, asking, item, filing, admit))
+            except BatchFailed:
+                raise
             except PandoError as error:
+                await _settle(transaction)
                 raise BatchFailed(number, error) from error
+        answer = encode(answers)
         filing.commits()
-    return raw_answer(encode(answers))
+    return raw_answer(answer)
 
 
-def _inside(desk: Desk, transaction: Transaction) -> Desk:
-    return replace(desk, engine=TransactionEngine(transaction))
+async def _settle(transaction: Transaction) -> None:
+    """Raise BatchFailed if an earlier request turns out to have failed."""
+    try:
+        await transaction.settle()
+    except BatchFailed:
+        raise
+    except PandoError:
+        pass  # the transaction is lost: what was found first is told
 
 
 async def _one(desk: Desk, asking: Asking, item: _Item, filing: Filing, admit: Admit) -> dict[str, object]:
@@ -190,7 +203,7 @@ async def _upsert(
     id = body.get("id")
     if isinstance(id, str) and id:
         sql = f"SELECT 1 FROM `{collection.name}` WHERE `id` = ?"
-        if await desk.engine.reads().query(sql, (id,)):
+        if await desk.engine.reads_of(collection.name, (id,)).query(sql, (id,)):
             admit(collection, "update")
             return await update_record(desk, asking, collection, id, body, filing)
     admit(collection, "create")

@@ -13,7 +13,7 @@ from typing import Final
 from pando.errors import SqlError
 from pando.records.collections.sql_tokens import quote
 from pando.records.desk import Asking, Desk, columns_of, find_all, is_superusers
-from pando.records.engine import Row, Statement, Transaction
+from pando.records.engine import Place, Row, Statement, Transaction
 from pando.records.fields import jsontext
 from pando.records.files.filing import Filing, file_fields
 from pando.records.listing import find_visible
@@ -30,7 +30,7 @@ _FAILED: Final = "Failed to delete record. Make sure that the record is not part
 
 
 async def delete_record(desk: Desk, asking: Asking, collection: Collection, id: str, filing: Filing) -> list[Record]:
-    """Delete a record; gives all that were deleted. Raises ApiError."""
+    """Delete a record; gives all that were deleted (of those without files perhaps by others). Raises ApiError."""
     deleted = await _delete_with_others(desk, asking, collection, id)
     for record in deleted:
         filing.dropped(record)
@@ -42,10 +42,18 @@ async def _delete_with_others(desk: Desk, asking: Asking, collection: Collection
         raise bad_request("Unsupported collection type.")
     stored = await find_visible(desk, asking, collection, id, may(asking, collection.rules.delete))
     if not refers_anything(asking.schema, collection):
-        written = await desk.engine.write([Statement(_delete_of(collection), (stored.id,))])
+        statement = Statement(_delete_of(collection), (stored.id,))
+        if not file_fields(collection):
+            await desk.engine.put([statement], _as_it_is, Place(collection.name, stored.id))
+            return [stored]
+        written = await desk.engine.write([statement], Place(collection.name, stored.id))
         return [_as_deleted(stored, written[0].rows)] if written[0].changed else []
     async with desk.engine.transaction() as transaction:
         return await delete_in(transaction, asking.schema, stored)
+
+
+def _as_it_is(error: SqlError) -> SqlError:
+    return error
 
 
 def _delete_of(collection: Collection) -> str:
@@ -85,7 +93,7 @@ async def _delete(tx: Transaction, schema: Schema, record: Record, deleted: list
     if collection.is_auth:
         for name in _DEPENDENTS:
             sql = f"DELETE FROM {quote(name)} WHERE `collectionRef` = ? AND `recordRef` = ?"
-            await tx.execute(sql, (collection.id, record.id))
+            await tx.later(Statement(sql, (collection.id, record.id)), _as_it_is)
     for relation in schema.back_relations(collection):
         if not relation.collection.is_view:
             await _release(tx, schema, record, relation, deleted, depth)

@@ -119,6 +119,12 @@ class Desk:
         """Make the cache of the schema."""
         self.cache = SchemaCache(self.engine)
 
+    def within(self, engine: Engine) -> Desk:
+        """Give the same for an open transaction; what is remembered of stored rows is not taken along."""
+        found = replace(self, engine=engine)
+        found._compiler, found._compiler_version, found._counts = self._compiler, self._compiler_version, self._counts
+        return found
+
     async def known(self) -> Known:
         """Give collections and settings; they are made if there are none. Raises NotReady on a replica without."""
         found = await self.cache.current()
@@ -150,7 +156,12 @@ class Desk:
             asking.notes.is_volatile = True
         if reads is None:
             notes = asking.notes
-            reads = notes.reading if notes.reading is not None and notes.engine is self.engine else self.engine.reads()
+            if notes.reading is not None and notes.engine is self.engine:
+                reads = notes.reading
+            elif compiled.is_of_rows and question.ids:
+                reads = self.engine.reads_of(collection.name, question.ids)
+            else:
+                reads = self.engine.reads()
         rows = await reads.query(compiled.sql, compiled.args)
         return compiled.columns, rows
 

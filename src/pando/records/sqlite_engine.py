@@ -12,10 +12,10 @@ from typing import cast
 
 from pando import limits
 from pando.errors import SqlError, invariant
-from pando.records.engine import Basis, Row, Statement, Value, Written
+from pando.records.engine import Basis, Place, Refused, Row, Statement, Value, Written
+from pando.records.sqlite_transaction import SqliteTransaction, error_of, written_of
 from pando.sql import basis as sql_basis
 from pando.sql.service import Call, SqlService
-from pando.sql.streams import Stream
 from pando.store import requests as store
 from pando.types import Bookmark, Durability
 
@@ -77,19 +77,35 @@ class SqliteEngine:
         """Give all rows. Raises SqlError and the errors of the node."""
         request = store.Execute(store.Statement(sql, tuple(args)))
         results = await self._service.read(self._database, (request,))
-        return _rows_of(results[0]).rows
+        return written_of(results[0]).rows
 
-    async def write(self, statements: Sequence[Statement]) -> list[Written]:
+    @property
+    def is_alone(self) -> bool:
+        """Others may write at any moment."""
+        return False
+
+    def reads_of(self, _table: str, _ids: Sequence[str]) -> SqliteEngine:
+        """Read what this node shows."""
+        return self
+
+    async def put(self, statements: Sequence[Statement], refused: Refused, _place: Place) -> None:
+        """Run statements whose results nobody needs. Raises what `refused` makes of SQLite's error."""
+        try:
+            await self.write(statements)
+        except SqlError as error:
+            raise refused(error) from error
+
+    async def write(self, statements: Sequence[Statement], place: Place | None = None) -> list[Written]:
         """Run statements in one transaction, all or nothing. Raises SqlError of the first that failed."""
         if len(statements) == 1:
             results, bookmark = await self._service.write((_execute(statements[0]),), self._call)
             self._note(bookmark)
-            return [_rows_of(results[0])]
+            return [written_of(results[0])]
         results, bookmark = await self._service.write((_atomic(statements),), self._call)
         self._note(bookmark)
         batch = results[0]
         if isinstance(batch, store.Failure):
-            raise _error(batch)
+            raise error_of(batch)
         invariant(isinstance(batch, store.BatchResult), "a batch gives a batch", result=type(batch).__name__)
         return _steps_of(cast("store.BatchResult", batch), len(statements))
 
@@ -98,11 +114,15 @@ class SqliteEngine:
         """Open a transaction on the primary; it is committed on exit, rolled back on an exception."""
         stream = self._service.attach(self._database)
         try:
-            transaction = SqliteTransaction(self._service, stream, self._call)
-            await transaction.execute("BEGIN IMMEDIATE")
-            yield transaction
-            await transaction.execute("COMMIT")
-            self._note(transaction.position)
+            here = self if self._service.is_primary else None
+            transaction = SqliteTransaction(self._service, stream, self._call, here, self._bases)
+            try:
+                await transaction.begin()
+                yield transaction
+                await transaction.commit()
+                self._note(transaction.position)
+            finally:
+                await transaction.close()
         finally:
             self._service.detach(stream)  # rolls back what is still open
 
@@ -135,26 +155,6 @@ class SqliteReading:
         return self._reading.basis()
 
 
-class SqliteTransaction:
-    """A transaction on the primary, from BEGIN to the end of its context."""
-
-    def __init__(self, service: SqlService, stream: Stream, call: Call) -> None:
-        self._service = service
-        self._stream = stream
-        self._call = call
-        self.position: Bookmark | None = None
-
-    async def query(self, sql: str, args: Sequence[Value] = ()) -> list[Row]:
-        """Give all rows, the transaction's own writes among them."""
-        return (await self.execute(sql, args)).rows
-
-    async def execute(self, sql: str, args: Sequence[Value] = ()) -> Written:
-        """Run one statement. Raises SqlError: the transaction goes on; other errors: it is lost."""
-        request = _execute(Statement(sql, tuple(args)))
-        result, self.position = await self._service.run_attached_at(self._stream, request, self._call)
-        return _rows_of(result)
-
-
 def _execute(statement: Statement) -> store.Execute:
     return store.Execute(store.Statement(statement.sql, statement.args))
 
@@ -173,17 +173,5 @@ def _atomic(statements: Sequence[Statement]) -> store.Batch:
 def _steps_of(batch: store.BatchResult, count: int) -> list[Written]:
     failed = next((error for error in batch.errors if error is not None), None)
     if failed is not None:
-        raise _error(failed)
-    return [_rows_of(result) for result in batch.results[1 : count + 1]]
-
-
-def _rows_of(result: store.Result | None) -> Written:
-    if isinstance(result, store.Failure):
-        raise _error(result)
-    invariant(isinstance(result, store.StatementResult), "a statement gives rows", result=type(result).__name__)
-    found = cast("store.StatementResult", result)
-    return Written(found.rows, found.affected_row_count)
-
-
-def _error(failure: store.Failure) -> SqlError:
-    return SqlError(failure.message, code=failure.code, extended_code=failure.extended_code)
+        raise error_of(failed)
+    return [written_of(result) for result in batch.results[1 : count + 1]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, cast
 
 from pando.errors import Overloaded, SqlError
@@ -18,10 +19,11 @@ from pando.records.bodies import Draft, changes_of, draft_of, draft_onto
 from pando.records.collections import indexes
 from pando.records.collections.sql_tokens import quote
 from pando.records.desk import Asking, Desk, columns_of
-from pando.records.engine import Row, Statement, Value
+from pando.records.engine import Place, Row, Statement, Value
 from pando.records.fields import FieldValue, ops
 from pando.records.fields.choices import Choice, FileOps
 from pando.records.fields.modifiers import Assignment, Change, assignment, has_modifiers, rule_body
+from pando.records.fields.read_back import is_exact_sum, is_read_back
 from pando.records.files.filing import Filing, file_fields
 from pando.records.filter import Filter, Trust
 from pando.records.listing import find_visible_row
@@ -67,10 +69,8 @@ async def create_record(
     values = await auth_checks.hashed(desk, collection, draft.values)
     statement = insert_statement(collection, values)
     await _store_files(collection, values, str(values["id"]), filing)
-    try:
-        await desk.engine.write([statement])
-    except SqlError as error:
-        raise _refused(error, asking, collection, "Failed to create record.") from error
+    refused = partial(_refused, asking, collection, "Failed to create record.")
+    await desk.engine.put([statement], refused, Place(collection.name, str(values["id"])))
     return Record(collection, _as_stored(collection, values))
 
 
@@ -136,16 +136,19 @@ async def _try_update(
     if problems:
         raise ValidationFailed(_told(asking, collection, problems), "Failed to update record.")
     values = await auth_checks.hashed(desk, collection, draft.values)
-    assignments = [
-        assignment(_change_of(collection, name, draft, values, rule), row[columns.index(name)])
+    changes = [
+        _change_of(collection, name, draft, values, rule)
         for name in draft.changed
         if values[name] != stored.get(name) or _is_delta(draft, name)
     ]
-    if not assignments:
+    if not changes:
         return stored
+    before = [row[columns.index(each.field.name)] for each in changes]
+    assignments = [assignment(each, value) for each, value in zip(changes, before, strict=True)]
     await _store_files(collection, values, stored.id, filing)
     dropped = auth_checks.dropped_with(stored, draft.changed, values)
-    changed = await _write_change(desk, asking, stored, assignments, dropped)
+    foreseen = _foreseen(stored, changes, before) if desk.engine.is_alone else None
+    changed = await _write_change(desk, asking, stored, assignments, dropped, foreseen)
     if changed is not None and any(isinstance(collection.by_name[name], FileField) for name in draft.changed):
         filing.dropped(stored, kept=changed)
     return changed
@@ -193,10 +196,28 @@ def _change_of(collection: Collection, name: str, draft: Draft, values: Mapping[
     return replace(told, needs_stored=True) if isinstance(known, FileField) else told
 
 
+def _foreseen(stored: Record, changes: Sequence[Change], before: Sequence[Value]) -> Record | None:
+    """Give the record as it is read back after a change, if that is sure; `before` is what the columns hold."""
+    for each, value in zip(changes, before, strict=True):
+        is_sure = each.delta is None or is_exact_sum(value, each.delta)
+        if not is_sure or not is_read_back(each.field, each.value):
+            return None
+    values = {**stored.values, **{each.field.name: each.value for each in changes}}
+    return Record(stored.collection, _as_stored(stored.collection, values))
+
+
 async def _write_change(
-    desk: Desk, asking: Asking, stored: Record, assignments: Sequence[Assignment], dropped: Sequence[Statement]
+    desk: Desk,
+    asking: Asking,
+    stored: Record,
+    assignments: Sequence[Assignment],
+    dropped: Sequence[Statement],
+    foreseen: Record | None,
 ) -> Record | None:
-    """Run the UPDATE, and `dropped` with it; None if the record is there but another change came in between."""
+    """Run the UPDATE, and `dropped` with it; None if the record is there but another change came in between.
+
+    `foreseen` is what is stored then, if that is known and nobody comes in between: it need not be read back.
+    """
     collection = stored.collection
     columns = columns_of(collection)
     names = ", ".join(quote(name) for name in columns)
@@ -204,11 +225,17 @@ async def _write_change(
     guards = "".join(f" AND {each.guard}" for each in assignments if each.guard)
     args = [arg for each in assignments for arg in each.args]
     guard_args = [arg for each in assignments for arg in each.guard_args]
-    sql = f"UPDATE {quote(collection.name)} SET {parts} WHERE `id` = ?{guards} RETURNING {names}"
+    sql = f"UPDATE {quote(collection.name)} SET {parts} WHERE `id` = ?{guards}"
+    refused = partial(_refused, asking, collection, "Failed to update record.")
+    place = Place(collection.name, stored.id)
+    if foreseen is not None:
+        await desk.engine.put([Statement(sql, (*args, stored.id, *guard_args)), *dropped], refused, place)
+        return foreseen
+    sql = f"{sql} RETURNING {names}"
     try:
-        written = await desk.engine.write([Statement(sql, (*args, stored.id, *guard_args)), *dropped])
+        written = await desk.engine.write([Statement(sql, (*args, stored.id, *guard_args)), *dropped], place)
     except SqlError as error:
-        raise _refused(error, asking, collection, "Failed to update record.") from error
+        raise refused(error) from error
     if written[0].rows:
         return from_row(collection, columns, written[0].rows[0])
     if guards:
@@ -314,7 +341,7 @@ def _told(asking: Asking, collection: Collection, problems: Problems) -> Problem
     }
 
 
-def _refused(error: SqlError, asking: Asking, collection: Collection, message: str) -> ApiError:
+def _refused(asking: Asking, collection: Collection, message: str, error: SqlError) -> ApiError:
     """Tell by field what a unique index refused."""
     names = _not_unique(error.message, collection)
     if not names:

@@ -11,9 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import apsw
+
+from pando.errors import SqlError
 from pando.sql.readers import DatabaseReads, ReadPool
 from pando.sql.store_client import Positions
 from pando.store.positions import table_word
+from pando.store.statements import StatementInfo
 
 STATEMENTS_MAX: Final = 4096
 """Statements of which is remembered what they read; when there are more, all are forgotten."""
@@ -68,6 +72,22 @@ class Bases:
         if newest > txid or self._positions.about(slot)[0] != epoch:
             return None
         return Basis(generation, epoch, newest, known)
+
+    def refresh(self) -> None:
+        """Notice whether the schema is another one, for `info`."""
+        reads = self._pool.ready(self._database)
+        if reads is not None:
+            reads.inline.statements.refresh()
+
+    def info(self, sql: str) -> StatementInfo | None:
+        """Say what a statement does, as this node's schema has it; None if that cannot be said here."""
+        reads = self._pool.ready(self._database)
+        if reads is None:
+            return None
+        try:
+            return reads.inline.statements.get(sql)
+        except (SqlError, apsw.Error):
+            return None
 
     def words_of(self, sql: str) -> tuple[int, ...] | None:
         """Give the words of the tables that a statement reads; None if that cannot be said."""

@@ -5,13 +5,14 @@ from random import Random
 
 import pytest
 
+from pando.errors import SqlError
 from pando.records import auth_checks, saving, signing_in
 from pando.records.app_settings import AppSettings
 from pando.records.bodies import draft_of
 from pando.records.defining import PROVIDERS, next_moment
 from pando.records.deleting import refers_anything
 from pando.records.desk import Asking
-from pando.records.engine import Statement, Written
+from pando.records.engine import Place, Statement, Written
 from pando.records.expanding import read_paths
 from pando.records.fields.modifiers import rule_body
 from pando.records.filter import RequestInfo
@@ -153,9 +154,15 @@ class Recording:
         self.asked.append(sql)
         return [(1,)]
 
-    async def execute(self, sql, args=()):
-        self.asked.append((sql, args))
+    async def execute(self, sql, args=(), place=None):
+        self.asked.append((sql, args, place))
         return Written([], 1)
+
+    async def later(self, statement, refused, place=None):
+        self.asked.append((statement.sql, place, refused(SqlError("no"))))
+
+    def is_unwritten(self, sql):
+        return "written" not in sql
 
 
 def test_an_engine_in_a_transaction_writes_through_it():
@@ -163,13 +170,36 @@ def test_an_engine_in_a_transaction_writes_through_it():
         transaction = Recording()
         engine = TransactionEngine(transaction)
         assert await engine.reads().query("one") == [(1,)]
-        await engine.write([Statement("two", (2,)), Statement("three")])
+        place = Place("t", "1")
+        await engine.write([Statement("two", (2,)), Statement("three")], place)
+        await engine.put([Statement("four"), Statement("five")], lambda error: ApiError(400, error.message), place)
         async with engine.transaction() as inner:
             assert inner is transaction
-        assert (engine.is_primary, engine.position, engine.reading().basis()) == (True, None, None)
-        return transaction.asked
+        assert (engine.is_primary, engine.is_alone, engine.position) == (True, True, None)
+        assert engine.reading().basis() is None
+        return transaction.asked, place
 
-    assert asyncio.run(work()) == ["one", ("two", (2,)), ("three", ())]
+    (one, two, three, four, five), place = asyncio.run(work())
+    assert (one, two, three) == ("one", ("two", (2,), place), ("three", (), None))
+    assert (four[:2], five[:2]) == (("four", place), ("five", None))
+    assert (four[2].status, four[2].message) == (400, "no")
+
+
+def test_what_a_transaction_has_read_holds_until_it_writes_there():
+    async def work(*queries, others=False):
+        engine = TransactionEngine(Recording())
+        reading = engine.reading()
+        for sql in queries:
+            await reading.query(sql)
+        if others:
+            reading.include(None)
+        basis = reading.basis()
+        return basis is not None and engine.holds(basis)
+
+    assert asyncio.run(work("one", "two"))
+    assert not asyncio.run(work("one", "written"))
+    assert not asyncio.run(work("one", others=True))
+    assert not TransactionEngine(Recording()).holds(("written",))
 
 
 def test_settings_are_written_with_a_later_moment():
