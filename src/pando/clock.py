@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import secrets
 import time
 from collections.abc import Callable
+from random import Random, SystemRandom
 from typing import Final, Protocol
+
+__all__ = ["LOOK_S", "Clock", "Random", "SystemClock", "random_bytes", "sleep_blocking", "system_random", "until"]
 
 LOOK_S: Final = 0.01
 """Pause between two looks of `until`."""
@@ -42,9 +44,9 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
-def system_random() -> random.Random:
+def system_random() -> Random:
     """Give a generator seeded by the operating system, for ids, jitter and backoff."""
-    return random.SystemRandom()
+    return SystemRandom()
 
 
 def random_bytes(size: int) -> bytes:

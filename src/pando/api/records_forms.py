@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from pando.clock import Random
 from pando.errors import RequestTooLarge
 from pando.records.fields.forms import PARTS_MAX
 from pando.records.fields.values import NewFile

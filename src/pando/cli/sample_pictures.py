@@ -6,9 +6,10 @@ Not here: which cities have one (`sample`).
 from __future__ import annotations
 
 import io
-from random import Random  # noqa: TID251 - seeded with the city's number: the same picture each time
 
 from PIL import Image, ImageDraw
+
+from pando.clock import Random
 
 SIZE = (480, 320)
 _HORIZON = 250

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from random import Random  # noqa: TID251 - passed in
 from typing import Final, TypeVar
 
 import msgspec
@@ -26,6 +25,7 @@ from pando.client.results import EMPTY, Result, make_result
 from pando.client.targets import Address, Target
 from pando.client.texts import Kind, counts_rows, inserts, kind_of
 from pando.client.values import Parameters, make_statement
+from pando.clock import Random
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Any
 
+from pando.clock import Random
 from pando.errors import PandoError, PrimaryUnavailable
 from pando.log import EventLog
 from pando.node.asking import AskedLink

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Any
 
+from pando.clock import Random
 from pando.records.desk import Asking
 from pando.records.fields import FieldValue, dates, ops
 from pando.records.fields.autogenerate import made_up_on_create, made_up_on_update

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Any, Final
 
+from pando.clock import Random
 from pando.errors import SqlError
 from pando.records.collections import bodies, checks, ddl, field_checks, imports, rows, shapes
 from pando.records.collections.asking import Asked

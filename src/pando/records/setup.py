@@ -6,8 +6,7 @@ Not here: what is made (`pando.records.collections.directory`).
 
 from __future__ import annotations
 
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
-
+from pando.clock import Random
 from pando.errors import NotReady
 from pando.records.collections import directory
 from pando.records.engine import Engine

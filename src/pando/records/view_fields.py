@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 
+from pando.clock import Random
 from pando.errors import SqlError
 from pando.records.collections import checks, ddl, views
 from pando.records.collections.sql_tokens import quote

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
-
 from pando import limits
+from pando.clock import Random
 
 
 class Backoff:

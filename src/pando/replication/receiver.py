@@ -23,10 +23,10 @@ when nothing is being appended, so a position that we name is always durable. No
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Any
 
 from pando import limits
+from pando.clock import Random
 from pando.errors import InvalidDatabaseName, invariant
 from pando.replication.actions import AdoptEpoch, ApplyTo, DropDatabase, ReceiverAction, Reconnect, Send
 from pando.replication.backoff import Backoff

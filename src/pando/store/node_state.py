@@ -15,7 +15,7 @@ from pando.store.files import FileSystem, read_bounded, write_durably
 from pando.types import Epoch
 
 if TYPE_CHECKING:
-    from random import Random  # noqa: TID251 - the type alone
+    from pando.clock import Random
 
 _SIZE_MAX = 1 << 20
 

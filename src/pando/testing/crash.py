@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from random import Random  # noqa: TID251 - seeded generators are what a reproducible run is made of
 from typing import Any, Final
 
-from pando.clock import SystemClock, sleep_blocking, system_random
+from pando.clock import Random, SystemClock, sleep_blocking, system_random
 from pando.errors import PandoError
 from pando.node.local_cluster import LocalCluster, LocalNode, is_healthy, tail
 from pando.node.supervisor import cores

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from random import Random  # noqa: TID251 - only the type; seeded generators are passed in
 from typing import Final
 
+from pando.clock import Random
 from pando.testing.crash_ledger import EXPECTED_CODES, Fate, Group, Ledger, fate_of
 from pando.testing.sql_client import CLOSE, Answer, Json, NoAnswer, NotSent, SqlClient, execute, statement, transaction
 

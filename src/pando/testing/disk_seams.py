@@ -19,7 +19,7 @@ import apsw
 from pando.testing.flaky_files import FlakyFileSystem
 
 if TYPE_CHECKING:
-    from random import Random  # noqa: TID251 - the type alone
+    from pando.clock import Random
 
 SECTOR = 512
 Image = dict[Path, bytes]

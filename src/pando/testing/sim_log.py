@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 
+from pando.clock import Random
 from pando.errors import CorruptionError, invariant
 from pando.replication.entry import Entry
 from pando.types import EMPTY_CHECKSUM, NO_POSITION, TXID, Checksum, Epoch, Position

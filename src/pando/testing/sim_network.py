@@ -11,11 +11,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Any
 
 import msgspec
 
+from pando.clock import Random
 from pando.replication.messages import ReplicaMessage, UpstreamMessage
 from pando.testing.virtual_clock import VirtualClock
 

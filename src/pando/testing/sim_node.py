@@ -7,9 +7,9 @@ faults happen when (see `simulator`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import TYPE_CHECKING, Any
 
+from pando.clock import Random
 from pando.errors import invariant
 from pando.replication import actions as act
 from pando.replication.acks import Acks

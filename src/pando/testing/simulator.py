@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from random import Random  # noqa: TID251 - seeded generators are this module's trade
 from typing import Any
 
+from pando.clock import Random
 from pando.errors import InvariantError, invariant
 from pando.replication.windows import Windows
 from pando.testing.sim_history import Truth

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from random import Random  # noqa: TID251 - the type alone
+    from pando.clock import Random
 
 SETUP = (
     "CREATE TABLE t (id INTEGER PRIMARY KEY, k TEXT, v)",

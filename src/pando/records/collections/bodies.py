@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace as replaced
 
+from pando.clock import Random
 from pando.records.collections import defaults, providers, shapes
 from pando.records.collections.shapes import BadShape
 from pando.records.model import AuthOptions, Collection, CollectionType, Field

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 
 from msgspec.structs import replace as replaced
 
+from pando.clock import Random
 from pando.records import model
 from pando.records.collections import defaults, indexes
 from pando.records.collections.defaults import EMAIL, EMAIL_VISIBILITY, ID, ID_PATTERN, PASSWORD, TOKEN_KEY, VERIFIED

@@ -11,11 +11,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection as Container
 from dataclasses import replace
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 
 from msgspec.structs import replace as replaced
 
+from pando.clock import Random
 from pando.records import model
 from pando.records.collections import mails
 from pando.records.collections.sql_tokens import quote

@@ -12,9 +12,9 @@ Pure. Not here: the default settings (`pando.records.app_settings`), running the
 
 from __future__ import annotations
 
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 
+from pando.clock import Random
 from pando.records.collections import ddl, system
 from pando.records.engine import Statement
 

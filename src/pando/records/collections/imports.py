@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 
 from msgspec.structs import replace as replaced
 
+from pando.clock import Random
 from pando.records.collections import bodies, checks, ddl, views
 from pando.records.collections.asking import Asked
 from pando.records.collections.completing import complete

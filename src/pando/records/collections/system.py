@@ -7,11 +7,11 @@ collections and settings are kept in (`pando.records.collections.directory`).
 from __future__ import annotations
 
 from dataclasses import replace
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 
 from msgspec.structs import replace as replaced
 
+from pando.clock import Random
 from pando.errors import invariant
 from pando.records import model
 from pando.records.collections import defaults

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection as Container
 from collections.abc import Sequence
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 
 from msgspec.structs import replace as replaced
 
+from pando.clock import Random
 from pando.records import model
 from pando.records.collections import defaults, field_checks
 from pando.records.collections.checks import view_refused

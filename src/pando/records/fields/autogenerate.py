@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 
+from pando.clock import Random
 from pando.records.fields import patterns
 from pando.records.fields.patterns import Anchor, Chars, Choice, Node, PatternError, Repeat, Sequence
 from pando.records.fields.values import FieldValue

@@ -22,9 +22,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final, cast
 
+from pando.clock import Random
 from pando.records.engine import Value
 from pando.records.fields import autogenerate, casting, jsontext
 from pando.records.fields.choices import Choice, ChoiceOps

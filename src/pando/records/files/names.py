@@ -10,9 +10,9 @@ Not here: what is under a key (`pando.records.files.storage`), what a thumb's si
 from __future__ import annotations
 
 import re
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 
+from pando.clock import Random
 from pando.records.problems import not_found
 
 BASE_CHARS_MAX: Final = 100

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Final
 
+from pando.clock import Random
 from pando.records.app_settings import AppSettings, RateRule
 from pando.records.guarding.addresses import is_among
 from pando.records.guarding.counts import CountTable
