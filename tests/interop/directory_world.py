@@ -150,15 +150,15 @@ class World:
         body = {"identity": identity, "password": password}
         answer = self.ask(post(f"{COLLECTIONS}/{collection}/auth-with-password", body, by="", step=step), status)
         if status == 200:
-            deadline = time.monotonic() + NOTED_S
-            while not self._is_noted(answer["record"]):
-                assert time.monotonic() < deadline, f"where {identity} signed in is not noted"
-                time.sleep(0.01)
+            self.wait_noted(answer["record"])
 
-    def _is_noted(self, record):
-        """Pando notes it after it has answered, so that a sign-in needs no primary."""
+    def wait_noted(self, record):
+        """Wait until it is noted from where a record signed in: Pando answers first, so that it needs no primary."""
         found = f"collectionRef='{record['collectionId']}'%26%26recordRef='{record['id']}'"
-        return self.ask(get(records("_authOrigins", query=f"filter={found}")))["totalItems"] > 0
+        deadline = time.monotonic() + NOTED_S
+        while not self.ask(get(records("_authOrigins", query=f"filter={found}")))["totalItems"]:
+            assert time.monotonic() < deadline, f"where {record['id']} signed in is not noted"
+            time.sleep(0.01)
 
     def sign_in_everybody(self, prefix="", numbers=(1, 2, 3)):
         """Sign in, with passwords; a file token as well."""
