@@ -116,6 +116,26 @@ def test_statuses_and_fields_are_the_same(twins):
         assert (ours[0], fields(ours[1])) == (theirs[0], fields(theirs[1])), (method, path, theirs, ours)
 
 
+def test_statistics_have_the_same_fields_of_the_same_kinds(twins):
+    found = []
+    for server in twins:
+        server.ask("POST", "/v1/namespaces/counts/create", {})
+        server.run("counts", "CREATE TABLE t(a)", "INSERT INTO t VALUES (1), (2)", "SELECT a FROM t", "SELECT a FROM t")
+        stats = json.loads(server.ask("GET", "/v1/namespaces/counts/stats")[1])
+        queries = stats["queries"]
+        (select,) = [each for each in queries["stats"] if each["query"] == "SELECT a FROM t"]
+        found.append((kinds(queries), kinds(queries["elapsed"]), kinds(select), kinds(stats["slowest_queries"][0])))
+        assert (select["count"], queries["count"], len(queries["stats"])) == (2, 4, 3)
+        assert 0 < queries["elapsed"]["p50"] <= queries["elapsed"]["p999"] <= queries["elapsed"]["sum"]
+    theirs, ours = found
+    assert ours[:3] == theirs[:3]
+    assert ours[3].items() >= theirs[3].items()
+
+
+def kinds(fields):
+    return {name: type(value) for name, value in fields.items()}
+
+
 @pytest.mark.parametrize(("method", "path", "body", "theirs", "ours", "why"), DIFFERENT)
 def test_differences_are_these(twins, method, path, body, theirs, ours, why):
     found = tuple(server.ask(method, f"/v1/namespaces{path}", body)[0] for server in twins)

@@ -45,7 +45,8 @@ class Tenants:
         transfers = Transfers(layout.temporary)
         authenticate = parts.auth.authenticate
 
-        stats = AdminStats(store, service, siblings=lambda: siblings(parts.runtime.sockets, parts.index))
+        clock = SystemClock()
+        stats = AdminStats(store, service, siblings=lambda: siblings(parts.runtime.sockets, parts.index), clock=clock)
         self._admin = AdminRoutes(
             AdminServices(
                 store=store,
@@ -54,7 +55,7 @@ class Tenants:
                 transfers=transfers,
                 stats=stats,
                 layout=layout,
-                clock=SystemClock(),
+                clock=clock,
                 forget=service.forget_database,
                 auth_key=parts.runtime.settings.admin_auth_key,
             )

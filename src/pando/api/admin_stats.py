@@ -7,6 +7,7 @@ of other nodes are theirs to give. Not here: counting (`pando.sql.statistics`), 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, TypeVar
@@ -14,11 +15,12 @@ from typing import Final, TypeVar
 import msgspec
 
 from pando.api.http import Request, Response, json_response
+from pando.clock import Clock
 from pando.errors import PandoError
 from pando.node.http_client import Headers, exchange
 from pando.node.store_client import NodeStoreClient
 from pando.sql.service import SqlService
-from pando.sql.statistics import Counters, Query, joined
+from pando.sql.statistics import Counters, Query, Runs, joined, percentile_ms
 from pando.store.requests import Execute, Statement, StatementResult
 
 SIBLING_S: Final = 2.0
@@ -28,6 +30,8 @@ ONLY: Final = b"pando-this-process"
 STREAMS_TOLD: Final = 1000
 """Open streams that are named."""
 
+_PERCENTILES: Final = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+
 _Told = TypeVar("_Told")
 
 
@@ -35,7 +39,8 @@ class _Share(msgspec.Struct):
     """What one process tells of a database."""
 
     counters: Counters
-    processes: int = 1
+    since_s: int = 0
+    """When the process began to count."""
 
 
 class AdminStats:
@@ -47,11 +52,13 @@ class AdminStats:
         service: SqlService,
         *,
         siblings: Callable[[], Iterable[Path]],
+        clock: Clock,
     ) -> None:
         """`siblings`: unix sockets of the node's other web processes."""
         self._store = store
         self._service = service
         self._siblings = siblings
+        self._since_s = clock.wall_ms() // 1000
 
     def forget(self, name: str) -> None:
         """The database was deleted."""
@@ -61,10 +68,11 @@ class AdminStats:
         """What a database was asked, in sqld's fields."""
         own = self._service.statistics.of(name)
         if request.header(ONLY):
-            return json_response(_Share(own))
+            return json_response(_Share(own, self._since_s))
         size, txid = await self._look(name)
         shares = await self._ask(request, _Share)
         total = joined([own, *(share.counters for share in shares)])
+        since_s = min([self._since_s, *(share.since_s for share in shares)])
         return json_response(
             {
                 "id": name,
@@ -74,13 +82,11 @@ class AdminStats:
                 "write_requests_delegated": total.forwarded,
                 "replication_index": txid,
                 "top_queries": [_view(query) for query in total.top],
-                "slowest_queries": [
-                    {"elapsed_ms": round(query.elapsed_ms, 3), **_view(query)} for query in total.slowest
-                ],
+                "slowest_queries": [{**_times(query.elapsed_ms), **_view(query)} for query in total.slowest],
                 "embedded_replica_frames_replicated": 0,
                 "query_count": total.queries,
                 "elapsed_ms": round(total.elapsed_ms, 3),
-                "queries": None,
+                "queries": _insights(f"{self._store.topology.node}/{name}/{since_s}", since_s, total),
                 "processes": 1 + len(shares),
                 "node": self._store.topology.node,
             }
@@ -125,6 +131,31 @@ class AdminStats:
             return msgspec.json.decode(body, type=kind) if status == 200 and body else None
         except (PandoError, msgspec.MsgspecError):
             return None
+
+
+def _insights(source: str, since_s: int, total: Counters) -> dict[str, object]:
+    """Give statements with the sums of their runs, and percentiles of how long the last ones took.
+
+    `source` is who has counted, and since when: its id is the same until that is another one.
+    """
+    ordered_ms = sorted(total.durations_ms)
+    percentiles = {label: round(percentile_ms(ordered_ms, part), 3) for label, part in _PERCENTILES.items()}
+    return {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, source)),
+        "created_at": since_s,
+        "count": total.queries,
+        "stats": [_run_view(runs) for runs in total.runs],
+        "elapsed": {"sum": round(total.elapsed_ms, 3), **percentiles},
+    }
+
+
+def _times(elapsed_ms: float) -> dict[str, int]:
+    """Whole milliseconds, as sqld and clients that read a whole number have it, and exactly."""
+    return {"elapsed_ms": int(elapsed_ms), "elapsed_us": round(elapsed_ms * 1000)}
+
+
+def _run_view(runs: Runs) -> dict[str, object]:
+    return {**msgspec.structs.asdict(runs), "elapsed_ms": round(runs.elapsed_ms, 3)}
 
 
 def _view(query: Query) -> dict[str, object]:

@@ -267,8 +267,8 @@ def stats(
         show(found, as_json=True, human=lambda _: None)
         return
     out = console()
-    plain = [(key, value) for key, value in found.items() if not isinstance(value, list) and value is not None]
-    out.print(table(("figure", "value"), plain))
+    plain = [(key, value) for key, value in found.items() if not isinstance(value, list | dict) and value is not None]
+    out.print(table(("figure", "value"), [*plain, *_percentiles(found.get("queries"))]))
     for title, key in (("heaviest", "top_queries"), ("slowest", "slowest_queries")):
         queries = found.get(key)
         if isinstance(queries, list) and queries:
@@ -276,14 +276,24 @@ def stats(
             out.print(_queries(title, queries))
 
 
+def _percentiles(insights: object) -> list[tuple[str, object]]:
+    elapsed = insights.get("elapsed") if isinstance(insights, dict) else None
+    return [(f"{name}_ms", value) for name, value in (elapsed or {}).items() if name != "sum"]
+
+
 def _queries(title: str, queries: Iterable[Any]) -> Any:  # noqa: ANN401 - a table of rich
     rows = [
-        (query.get("elapsed_ms", ""), query.get("rows_read"), query.get("rows_written"), " ".join(text.split())[:120])
+        (_elapsed(query), query.get("rows_read"), query.get("rows_written"), " ".join(text.split())[:120])
         for query in queries
         if isinstance(query, dict)
         for text in [str(query.get("query", ""))]
     ]
     return table(("ms", "read", "written", title), rows)
+
+
+def _elapsed(query: dict[str, Any]) -> object:
+    exact = query.get("elapsed_us")
+    return exact / 1000 if isinstance(exact, int) else query.get("elapsed_ms", "")
 
 
 def _object(answer: object) -> dict[str, object]:

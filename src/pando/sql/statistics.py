@@ -1,13 +1,16 @@
-"""What each database was asked in this process: counters, and the ten heaviest and ten slowest statements.
+"""What each database was asked in this process: counters by statement, how long statements took, the ten heaviest and
+the ten slowest.
 
-A request costs a lookup and a few additions; texts are kept only of statements that enter a list. Pure, bounded. Not
-here: adding up the processes of a node (`pando.api.admin_stats`).
+A request costs a few lookups and additions. Pure, bounded. Not here: adding up the processes of a node
+(`pando.api.admin_stats`).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Final
 
 import msgspec
@@ -20,6 +23,12 @@ QUERIES_KEPT: Final = 10
 """Statements in each list (sqld's figure)."""
 QUERY_CHARS: Final = 1000
 """How much of a statement's text is kept."""
+TEXTS_KEPT: Final = 30
+"""Statements that are counted each by itself."""
+_REPLACE_EVERY: Final = 64
+"""So often an unknown statement takes the place of one of them: those that come again and again stay."""
+DURATIONS_KEPT: Final = 512
+"""Statements of which is kept how long they took: the last ones."""
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -36,6 +45,23 @@ class Query(msgspec.Struct, frozen=True):
         return self.rows_read + self.rows_written
 
 
+class Runs(msgspec.Struct):
+    """All runs of one statement, or of several."""
+
+    query: str = ""
+    count: int = 0
+    rows_read: int = 0
+    rows_written: int = 0
+    elapsed_ms: float = 0.0
+
+    def add(self, other: Runs) -> None:
+        """Add those of another one."""
+        self.count += other.count
+        self.rows_read += other.rows_read
+        self.rows_written += other.rows_written
+        self.elapsed_ms += other.elapsed_ms
+
+
 class Counters(msgspec.Struct):
     """What one database was asked, since the process began."""
 
@@ -47,6 +73,10 @@ class Counters(msgspec.Struct):
     """Requests that a replica sent on to the primary."""
     top: list[Query] = []
     slowest: list[Query] = []
+    runs: list[Runs] = []
+    """By statement, of those that are kept."""
+    durations_ms: list[float] = []
+    """How long the last statements took."""
 
 
 @dataclass(slots=True)
@@ -58,20 +88,50 @@ class _Kept:
     """Of the statements in the list of the heaviest."""
     times_ms: dict[str, float] = field(default_factory=dict)
     """Of the statements in the list of the slowest."""
-    queries: int = 0
-    rows_read: int = 0
-    rows_written: int = 0
-    elapsed_ms: float = 0.0
+    runs: dict[str, Runs] = field(default_factory=dict)
+    """By the text of the statement."""
+    others: Runs = field(default_factory=Runs)
+    """Of statements that are not among them."""
+    unknown: int = 0
+    durations_ms: deque[float] = field(default_factory=lambda: deque(maxlen=DURATIONS_KEPT))
 
-    def count(self, result: StatementResult) -> int:
+    def count(self, text: str, result: StatementResult) -> int:
         """Add one up; gives the rows that it read and wrote."""
         rows_read = result.rows_read or len(result.rows)
         rows_written = result.rows_written or result.affected_row_count
-        self.queries += 1
-        self.rows_read += rows_read
-        self.rows_written += rows_written
-        self.elapsed_ms += result.duration_ms
+        runs = self.runs.get(text)
+        if runs is None:
+            runs = self._runs_of(text)
+        runs.count += 1
+        runs.rows_read += rows_read
+        runs.rows_written += rows_written
+        runs.elapsed_ms += result.duration_ms
+        self.durations_ms.append(result.duration_ms)
         return rows_read + rows_written
+
+    def _runs_of(self, text: str) -> Runs:
+        """Give where a text is counted that was not known; now and then it takes the place of the least one."""
+        if len(text) > QUERY_CHARS:
+            return self.others
+        if len(self.runs) >= TEXTS_KEPT:
+            self.unknown += 1
+            if self.unknown % _REPLACE_EVERY:
+                return self.others
+            least = min(self.runs.values(), key=lambda runs: runs.elapsed_ms)
+            self.others.add(self.runs.pop(least.query))
+        found = self.runs[text] = Runs(text)
+        return found
+
+    def told(self) -> Counters:
+        """Give all of it."""
+        total = Runs()
+        for runs in (self.others, *self.runs.values()):
+            total.add(runs)
+        counters = self.counters
+        counters.queries, counters.elapsed_ms = total.count, total.elapsed_ms
+        counters.rows_read, counters.rows_written = total.rows_read, total.rows_written
+        counters.runs, counters.durations_ms = list(self.runs.values()), list(self.durations_ms)
+        return counters
 
     def enlist(self, text: str, rows: int, result: StatementResult) -> None:
         """Put a statement into the lists that it belongs into, unless it is there with a worse run."""
@@ -90,12 +150,7 @@ class Statistics:
     def of(self, database: str) -> Counters:
         """Give what is known of a database; empty if nothing is."""
         kept = self._kept.get(database)
-        if kept is None:
-            return Counters()
-        counters = kept.counters
-        counters.queries, counters.elapsed_ms = kept.queries, kept.elapsed_ms
-        counters.rows_read, counters.rows_written = kept.rows_read, kept.rows_written
-        return counters
+        return Counters() if kept is None else kept.told()
 
     def forget(self, database: str) -> None:
         """The database was deleted."""
@@ -114,13 +169,13 @@ class Statistics:
     def note(self, database: str, requests: Sequence[Request], results: Sequence[Result]) -> None:
         """Count what was run."""
         kept = self._kept.get(database) or self._keep(database)
-        for number, result in enumerate(
-            results
-        ):  # the usual statement enters no list, so that its text is not looked for
+        for number, result in enumerate(results):
             if type(result) is StatementResult:
-                rows = kept.count(result)
+                request = requests[number]
+                text = request.statement.sql if type(request) is Execute else ""
+                rows = kept.count(text, result)
                 if rows > kept.least_weight or result.duration_ms > kept.least_ms:
-                    kept.enlist(_text(requests[number]), rows, result)
+                    kept.enlist(text, rows, result)
             elif type(result) is BatchResult:
                 _count_batch(kept, requests[number], result)
 
@@ -136,15 +191,11 @@ class Statistics:
         return kept
 
 
-def _text(request: Request) -> str:
-    return request.statement.sql if type(request) is Execute else ""
-
-
 def _count_batch(kept: _Kept, request: Request, result: BatchResult) -> None:
     if type(request) is Batch:
         for step, done in zip(request.steps, result.results, strict=False):
             if done is not None:
-                rows = kept.count(done)
+                rows = kept.count(step.statement.sql, done)
                 if rows > kept.least_weight or done.duration_ms > kept.least_ms:
                     kept.enlist(step.statement.sql, rows, done)
 
@@ -191,4 +242,19 @@ def joined(all_counters: Iterable[Counters]) -> Counters:
         total.forwarded += counters.forwarded
         total.top = _worst([*total.top, *counters.top], _by_weight)
         total.slowest = _worst([*total.slowest, *counters.slowest], _by_time)
+        total.runs = _added([*total.runs, *counters.runs])
+        total.durations_ms = [*total.durations_ms, *counters.durations_ms]
     return total
+
+
+def _added(all_runs: Iterable[Runs]) -> list[Runs]:
+    """Add up what is of one text; those that took the most time come first."""
+    found: dict[str, Runs] = {}
+    for runs in all_runs:
+        found.setdefault(runs.query, Runs(runs.query)).add(runs)
+    return sorted(found.values(), key=lambda runs: -runs.elapsed_ms)[:TEXTS_KEPT]
+
+
+def percentile_ms(ordered_ms: Sequence[float], part: float) -> float:
+    """Give what so large a part of the durations, in order, does not exceed; 0 for none."""
+    return ordered_ms[max(0, ceil(part * len(ordered_ms)) - 1)] if ordered_ms else 0.0

@@ -81,10 +81,13 @@ def test_the_configuration_is_shown_and_changed(server, pando):
 
 
 def test_statistics_are_tables(server, pando):
-    slow = {"elapsed_ms": 12.5, "query": "select\n 1", "rows_read": 3, "rows_written": 0}
-    server.routes["GET", "/v1/namespaces/shop/stats"] = {"id": "shop", "query_count": 7, "slowest_queries": [slow]}
+    slow = {"elapsed_ms": 12, "elapsed_us": 12500, "query": "select\n 1", "rows_read": 3, "rows_written": 0}
+    insights = {"count": 7, "elapsed": {"sum": 13.0, "p50": 0.25}}
+    told = {"id": "shop", "query_count": 7, "slowest_queries": [slow], "queries": insights}
+    server.routes["GET", "/v1/namespaces/shop/stats"] = told
     lines = [line.split() for line in pando("databases", "stats", "shop").stdout.splitlines()]
     assert ["query_count", "7"] in lines
+    assert ["p50_ms", "0.25"] in lines
     assert ["12.5", "3", "0", "select", "1"] in lines
     assert json.loads(pando("databases", "stats", "shop", "--json").stdout)["query_count"] == 7
 

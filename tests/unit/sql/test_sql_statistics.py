@@ -3,7 +3,18 @@
 import pytest
 from service_bench import CLOSE, Node, batch, sql
 
-from pando.sql.statistics import QUERIES_KEPT, QUERY_CHARS, Counters, Query, Statistics, joined
+from pando.sql.statistics import (
+    DURATIONS_KEPT,
+    QUERIES_KEPT,
+    QUERY_CHARS,
+    TEXTS_KEPT,
+    Counters,
+    Query,
+    Runs,
+    Statistics,
+    joined,
+    percentile_ms,
+)
 from pando.store.requests import Execute, Failure, Statement, StatementResult
 
 
@@ -57,10 +68,45 @@ def test_lists_begin_anew_each_by_itself():
     assert statistics.of("shop").queries == 0
 
 
+def test_runs_are_counted_by_statement_and_those_that_come_often_take_a_place():
+    statistics = Statistics()
+    ran(statistics, "x" * (QUERY_CHARS + 1), rows=1)
+    for number in range(TEXTS_KEPT + 5):
+        ran(statistics, f"once {number}", rows=1, ms=1.0 + number)
+    for _ in range(100):
+        ran(statistics, "often", rows=2, written=1, ms=3.0)
+    found = statistics.of("shop")
+    runs = {each.query: each for each in found.runs}
+    assert len(runs) == TEXTS_KEPT
+    assert "once 0" not in runs  # the least one
+    assert 0 < runs["often"].count < 100
+    assert runs["often"].rows_read == 2 * runs["often"].count
+    assert (found.queries, found.rows_read, found.rows_written) == (TEXTS_KEPT + 106, TEXTS_KEPT + 206, 100)
+
+
+def test_durations_are_those_of_the_last_statements():
+    statistics = Statistics()
+    for number in range(DURATIONS_KEPT + 10):
+        ran(statistics, "select", ms=float(number))
+    assert statistics.of("shop").durations_ms == [float(number) for number in range(10, DURATIONS_KEPT + 10)]
+
+
+def test_percentiles_are_durations_that_so_many_do_not_exceed():
+    hundred = [float(number) for number in range(1, 101)]
+    assert [percentile_ms(hundred, part) for part in (0.5, 0.75, 0.9, 0.99, 0.999)] == [50.0, 75.0, 90.0, 99.0, 100.0]
+    assert percentile_ms([7.0], 0.5) == percentile_ms([7.0], 0.999) == 7.0
+    assert percentile_ms([], 0.5) == 0.0
+
+
 def test_processes_are_added_up():
     one = Counters(queries=1, rows_read=2, top=[Query("a", 2, 0, 1.0)], slowest=[Query("a", 2, 0, 1.0)])
     two = Counters(queries=3, rows_written=5, forwarded=1, top=[Query("b", 0, 5, 9.0), Query("a", 4, 0, 2.0)])
+    one.runs, two.runs = [Runs("a", 1, 2, 0, 1.0), Runs("c", 1)], [Runs("b", 1, 0, 5, 9.0), Runs("a", 2, 4, 0, 2.0)]
+    one.durations_ms, two.durations_ms = [1.0], [9.0, 1.0]
     total = joined([one, two])
+    assert total.runs == [Runs("b", 1, 0, 5, 9.0), Runs("a", 3, 6, 0, 3.0), Runs("c", 1)]
+    assert sorted(total.durations_ms) == [1.0, 1.0, 9.0]
+    assert one.runs[0].count == 1
     assert (total.queries, total.rows_read, total.rows_written, total.forwarded) == (4, 2, 5, 1)
     assert [(query.query, query.rows_read) for query in total.top] == [("b", 0), ("a", 4)]
 
