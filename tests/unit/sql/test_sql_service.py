@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,21 +23,6 @@ from pando.sql.freshness import Freshness, Level
 from pando.sql.messages import decode_pipeline
 from pando.sql.own_writes import BEHIND_S
 from pando.sql.service import Call
-
-
-@pytest.fixture
-def primary(tmp_path: Path) -> Iterator[Node]:
-    node = Node(tmp_path, is_primary=True)
-    yield node
-    node.close()
-
-
-@pytest.fixture
-def replica(tmp_path: Path) -> Iterator[Node]:
-    node = Node(tmp_path, is_primary=False)
-    yield node
-    node.close()
-
 
 # -- where things run -------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from service_bench import CLOSE, Node, batch, sql
 
@@ -16,21 +13,6 @@ from pando.errors import (
 from pando.sql.batons import BatonError
 from pando.sql.messages import HranaProtocolError
 from pando.sql.service import BatonElsewhere
-
-
-@pytest.fixture
-def primary(tmp_path: Path) -> Iterator[Node]:
-    node = Node(tmp_path, is_primary=True)
-    yield node
-    node.close()
-
-
-@pytest.fixture
-def replica(tmp_path: Path) -> Iterator[Node]:
-    node = Node(tmp_path, is_primary=False)
-    yield node
-    node.close()
-
 
 # -- streams ----------------------------------------------------------------------------------------------------------
 
