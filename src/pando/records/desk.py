@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from random import Random  # noqa: TID251 - only the type; the generator is passed in
 from typing import Any, Final, cast
 
-from pando.clock import Clock
+from pando.clock import Clock, Random
 from pando.errors import NotReady
 from pando.records.aside import Aside
 from pando.records.auth.passwords import PasswordWorker

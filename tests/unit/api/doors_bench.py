@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from test_pipeline_handler import Exchange, Reply, Site
+from pipeline_kit import Exchange, Reply, Site
 
 from pando.api.pipeline import Headers, PipelineHandler
 from pando.api.prompt import PromptPipelines

@@ -16,7 +16,7 @@ import uvicorn
 from doors_bench import CLOSE, DECLINED, LATER, NOW, READ, Doors, batch, script, sql, without_times
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_pipeline_handler import Reply
+from pipeline_kit import Reply
 from uvicorn.server import ServerState
 
 from pando.api.app import App

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_pipeline_handler import Exchange, Reply, Site
+from pipeline_kit import Exchange, Reply, Site
 
 from pando.api.pipeline import Headers
 from pando.sql.batons import Baton, BatonCodec
@@ -20,13 +19,6 @@ PROBES = ["/v1", "/v2", "/v3", "/v3-protobuf"]
 
 def execute(sql: str, **more: object) -> dict[str, Any]:
     return {"type": "execute", "stmt": {"sql": sql, **more}}
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path)
-    yield site
-    site.close()
 
 
 def send(site: Site, path: str, json_body: dict[str, Any], **headers: str) -> Reply:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from asgi_client import Got, call
-from test_pipeline_handler import Site
+from pipeline_kit import Site
 
 from pando.api.app import App
 from pando.api.oldest_api import OldestApi

@@ -3,7 +3,9 @@
 import asyncio
 from dataclasses import dataclass
 
-from test_http_protocol import run, serving
+from http_kit import serving
+
+from pando.testing.waiting import run
 
 LARGE = 16 << 20
 

@@ -6,10 +6,11 @@ import socket
 from contextlib import asynccontextmanager
 
 import pytest
+from http_kit import App, serving
 from prompt_bench import post, with_client
-from test_http_protocol import App, run, serving
 
 from pando.node.ending import end_connections, take_waiting
+from pando.testing.waiting import run
 
 LONG_S = 20.0
 

@@ -5,14 +5,15 @@ import itertools
 import json
 
 import pytest
+from http_kit import KEEP_ALIVE_S, Written, next_millisecond
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prompt_bench import LARGE, Client, chunked, post, with_client
-from test_http_protocol import KEEP_ALIVE_S, Written, next_millisecond, run
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from pando.node.http_protocol import BODY_PAUSE_S, HEAD_S, PROMPTS_MAX, JoiningTransport
 from pando.node.websocket_protocol import bind_limit
+from pando.testing.waiting import run
 
 # -- what is answered by whom -----------------------------------------------------------------------------------------
 
