@@ -23,6 +23,8 @@ from pando.store.protocol import DatabaseStatus, NodeStatus, ReplicaStatus
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+FACTS = re.compile(r"(.*?)(?: \[default: (.*); (PANDO_\w+)\])?", re.DOTALL)
+"""What `pando serve` tells of a setting: help, and behind it default and environment."""
 NOTE = "<!-- Made by `make docs` from the code: change it there. -->\n"
 
 
@@ -60,12 +62,13 @@ def parameters(function):
         info = next(item for item in hints[name].__metadata__ if isinstance(item, ParameterInfo))
         kind = hints[name].__origin__
         default = None if declared.default is inspect.Parameter.empty else declared.default
+        text, told_default, told_variable = FACTS.fullmatch(info.help or "").groups()
         yield Parameter(
             names=option_names(info) or (f"--{name.replace('_', '-')}",),
             value=info.metavar or value_name(kind, name),
-            default=default,
-            variable=info.envvar or "",
-            help=info.help or "",
+            default=told_default or default,
+            variable=told_variable or info.envvar or "",
+            help=text,
             is_argument=isinstance(info, ArgumentInfo),
         )
 

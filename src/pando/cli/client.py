@@ -89,7 +89,8 @@ def read_error(answer: Answer, url: str) -> PandoError:
     message = message or f"{url} answered with status {answer.status}"
     if answer.status == 401:
         message = message.removesuffix("; `pando token` makes one") + (
-            "; give a token with --token or PANDO_TOKEN, or --dir of the node (`pando token --dir DIR` makes one)"
+            "; give a token with --token or PANDO_TOKEN, or what makes one: --dir of a node that keeps the secret, or "
+            "PANDO_SECRET"
         )
     return ServerError(message, code=code, status=answer.status, retryable=retryable)
 

@@ -93,12 +93,13 @@ def complaints(reports: list[NodeReport]) -> list[str]:
     found: list[str] = []
     if not any(_is_primary(report) for report in reports):
         found.append("no primary can be reached: writes fail until it is back")
+    primaries = {report.view.node for report in reports if report.view and _is_primary(report)}
     for report in reports:
-        found += _node_complaints(report)
+        found += _node_complaints(report, primaries)
     return found
 
 
-def _node_complaints(report: NodeReport) -> list[str]:
+def _node_complaints(report: NodeReport, primaries: set[str]) -> list[str]:
     view = report.view
     if view is None:
         return [f"{report.url}: {report.error}"]
@@ -110,5 +111,7 @@ def _node_complaints(report: NodeReport) -> list[str]:
     for database in view.databases:
         if database.state not in HEALTHY_STATES:
             found.append(f"{report.url} database {database.name} is {database.state}: {database.reason}")
-    found += [f"replica {replica.node} is not connected" for replica in view.replicas if not replica.connected]
+    for replica in view.replicas:  # one that has become the primary since follows nobody
+        if not replica.connected and replica.node not in primaries:
+            found.append(f"replica {replica.node} is not connected")
     return found

@@ -80,9 +80,17 @@ def test_what_is_complained_about(reports, complaint):
 def test_a_whole_cluster_is_not_complained_about():
     replicas = [ReplicaStatus(node="r", connected=True)]
     assert complaints([view(replicas=replicas, nodes=[KnownNode(url="x")]), view("replica")]) == []
+    former = [ReplicaStatus(node="n", connected=False)]
+    assert complaints([view(), view("replica", replicas=former)]) == []
 
 
 # -- sql
+
+
+def test_help_of_serve_tells_defaults_choices_and_environment(pando):
+    text = " ".join(pando("serve", "--help").stdout.split())
+    assert "[default: 127.0.0.1:8090; PANDO_HTTP]" in text
+    assert "--durability async|quorum|all" in text
 
 
 def test_sql_from_the_command_line(pando):
