@@ -9,7 +9,6 @@ from pando.ltx.checksum import (
     combine_checksums,
     crc64,
     page_checksum,
-    replace_page,
     rolling_checksum,
 )
 from pando.ltx.compactor import Compacted, check_adjacent, compact_ltx, compacted_header
@@ -44,6 +43,5 @@ __all__ = [
     "encode_ltx",
     "normalise_page_one",
     "page_checksum",
-    "replace_page",
     "rolling_checksum",
 ]

@@ -68,11 +68,6 @@ def page_checksum(pgno: Pgno, data: bytes) -> Checksum:
     return Checksum(crc64(data, crc64(_pack_pgno(pgno), 0)) | CHECKSUM_FLAG)
 
 
-def replace_page(rolling: Checksum, old: int, new: int) -> Checksum:
-    """Give the rolling checksum after a page's checksum went from `old` to `new`; 0 stands for "no such page"."""
-    return Checksum(rolling ^ old ^ new | CHECKSUM_FLAG)
-
-
 def combine_checksums(checksums: Iterable[int], rolling: Checksum = EMPTY_CHECKSUM) -> Checksum:
     """XOR page checksums into a rolling checksum: what is in comes out, what is not goes in."""
     value = int(rolling)

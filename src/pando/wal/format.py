@@ -1,4 +1,5 @@
 """Header and frame header of SQLite's write-ahead log file, as SQLite's file format document has them. Pure.
+Not here: making them (`pando.testing.wal_making`).
 
 All numbers are big-endian 32-bit words; only the checksums are computed over words in the order that the magic says.
 
@@ -34,7 +35,6 @@ MAGIC_BIG = 0x377F0683
 VERSION = 3_007_000
 
 _HEADER = struct.Struct(">8I")
-_WORDS = struct.Struct(">2I")
 FRAME = struct.Struct(">6I")
 """Page number, commit, salt 1, salt 2, checksum 1, checksum 2."""
 
@@ -63,22 +63,6 @@ def decode_header(data: bytes) -> WalHeader | None:
     return WalHeader(
         big_endian=big_endian, page_size=page_size, sequence=sequence, salts=(salt1, salt2), checksum=(sum1, sum2)
     )
-
-
-def encode_header(*, big_endian: bool, page_size: int, sequence: int, salts: tuple[int, int]) -> bytes:
-    """Make a file header."""
-    magic = MAGIC_BIG if big_endian else MAGIC_LITTLE
-    body = _HEADER.pack(magic, VERSION, page_size, sequence, *salts, 0, 0)[:24]
-    return body + _WORDS.pack(*extend_checksum((0, 0), body, big_endian=big_endian))
-
-
-def encode_frame(
-    checksum: tuple[int, int], pgno: int, commit: int, page: bytes, *, salts: tuple[int, int], big_endian: bool
-) -> tuple[bytes, tuple[int, int]]:
-    """Make a frame that continues a checksum chain, and give the chain after it."""
-    head = _WORDS.pack(pgno, commit)
-    checksum = frame_checksum(checksum, head, page, big_endian=big_endian)
-    return head + _WORDS.pack(*salts) + _WORDS.pack(*checksum) + page, checksum
 
 
 def frame_checksum(checksum: tuple[int, int], head: bytes, page: bytes, *, big_endian: bool) -> tuple[int, int]:

@@ -20,8 +20,8 @@ from store_kit import (
 from pando.store import primary
 from pando.store.history import ANY_TABLE
 from pando.store.protocol import Ran
+from pando.testing.wal_making import encode_frame
 from pando.wal import decode_header
-from pando.wal.format import encode_frame
 
 pytestmark = pytest.mark.slow  # each test starts a process
 

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wal_files import open_database, wal_path
 
+from pando.testing.wal_making import encode_header
 from pando.wal.checksum import extend_checksum
-from pando.wal.format import HEADER_SIZE, decode_header, encode_header
+from pando.wal.format import HEADER_SIZE, decode_header
 
 _SUMS = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import apsw
 
-from pando.wal.format import decode_header, encode_frame, encode_header
+from pando.testing.wal_making import encode_frame, encode_header
+from pando.wal.format import decode_header
 
 Pread = Callable[[int, int], bytes]
 Frame = tuple[int, int, bytes]
