@@ -43,9 +43,9 @@ class IntegerValue(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag=
 
 
 class FloatValue(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="float"):
-    """A number; null stands for what JSON cannot write, and SQLite keeps NaN as NULL."""
+    """A number. Null, which clients make of NaN and infinities, is refused as with sqld: an infinity would be lost."""
 
-    value: float | None
+    value: float
 
 
 class TextValue(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="text"):

@@ -81,8 +81,9 @@ def test_null_means_absent(missing: dict[str, None]) -> None:
     assert statement(sql="select 1", **missing) == Statement("select 1")
 
 
-def test_float_null_is_null() -> None:
-    assert statement(sql="select ?", args=[{"type": "float", "value": None}]).args == (None,)
+def test_a_float_that_json_cannot_write_is_refused() -> None:
+    with pytest.raises(HranaProtocolError, match="Expected `float`, got `null`"):
+        statement(sql="select ?", args=[{"type": "float", "value": None}])
 
 
 @pytest.mark.parametrize(
