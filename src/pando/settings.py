@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -469,37 +469,3 @@ def _keys_of_file(path: Path) -> tuple[bytes, ...]:
         raise InvalidSetting(f"sql_jwt_key_file: {path} cannot be read: {error}") from None
     except InvalidRequest as error:
         raise InvalidSetting(f"sql_jwt_key_file: {path}: {error.message}") from None
-
-
-def settings_page() -> str:
-    """Give docs/settings.md."""
-    lines = [
-        "# Settings",
-        "",
-        "Made from the table in `src/pando/settings.py`; a test compares.",
-        "",
-        "A value comes from the first of: flag, environment, file, default. The file is `DIR/pando.toml`, or what",
-        "`--config` or `PANDO_CONFIG` names; its keys are the names below. The environment name is `PANDO_` and the",
-        "name in capitals; the other names listed are those of VSKI and sqld. An unknown key or a bad value stops the",
-        "start with the reason.",
-        "No setting is read again while a node runs.",
-        "",
-    ]
-    for name, (item, row) in rows().items():
-        lines += [f"## `{name}`", "", row.help, "", *_facts(name, item, row), ""]
-    return "\n".join(lines)
-
-
-def _facts(name: str, item: Field[Any], row: Row) -> list[str]:
-    default = row.default_text or f"`{row.kind.show(item.default)}`"
-    if item.default is MISSING:
-        default = "none, it must be given"
-    facts = {
-        "type": f"{row.kind.name}: {row.kind.allowed}",
-        "unit": row.unit,
-        "default": default,
-        "flag": f"`{row.flag}`" if row.flag else "",
-        "environment": ", ".join(f"`{env}`" for env in environment_names(name, row)),
-        "since": row.since,
-    }
-    return [f"- {key}: {value}" for key, value in facts.items() if value]

@@ -5,7 +5,7 @@
 
 import inspect
 import re
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -13,12 +13,11 @@ from typing import get_args, get_type_hints
 import typer
 from typer.models import ArgumentInfo, ParameterInfo
 
-from pando import errors
+from pando import errors, settings
 from pando.api.metrics import render_metrics
 from pando.cli.main import app
 from pando.cli.options import DEFAULT_DIRECTORY, DEFAULT_URL
 from pando.log import EVENTS
-from pando.settings import settings_page
 from pando.store.protocol import DatabaseStatus, NodeStatus, ReplicaStatus
 
 ROOT = Path(__file__).parents[2]
@@ -238,6 +237,42 @@ def metrics_page():
         *rows,
     ]
     return "\n".join(lines) + "\n"
+
+
+# -- settings
+
+
+def settings_page():
+    lines = [
+        "# Settings",
+        "",
+        "Made from the table in `src/pando/settings.py`; a test compares.",
+        "",
+        "A value comes from the first of: flag, environment, file, default. The file is `DIR/pando.toml`, or what",
+        "`--config` or `PANDO_CONFIG` names; its keys are the names below. The environment name is `PANDO_` and the",
+        "name in capitals; the other names listed are those of VSKI and sqld. An unknown key or a bad value stops the",
+        "start with the reason.",
+        "No setting is read again while a node runs.",
+        "",
+    ]
+    for name, (item, row) in settings.rows().items():
+        lines += [f"## `{name}`", "", row.help, "", *setting_facts(name, item, row), ""]
+    return "\n".join(lines)
+
+
+def setting_facts(name, item, row):
+    default = row.default_text or f"`{row.kind.show(item.default)}`"
+    if item.default is MISSING:
+        default = "none, it must be given"
+    facts = {
+        "type": f"{row.kind.name}: {row.kind.allowed}",
+        "unit": row.unit,
+        "default": default,
+        "flag": f"`{row.flag}`" if row.flag else "",
+        "environment": ", ".join(f"`{env}`" for env in settings.environment_names(name, row)),
+        "since": row.since,
+    }
+    return [f"- {key}: {value}" for key, value in facts.items() if value]
 
 
 PAGES = {

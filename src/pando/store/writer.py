@@ -61,11 +61,8 @@ class WriterOptions:
 class WriterStatistics:
     """Counters since the writer opened."""
 
-    commands: int = 0
     groups: int = 0
     solos: int = 0
-    threads: int = 0
-    broken: int = 0
 
 
 class Writer:
@@ -380,7 +377,6 @@ class Writer:
         self._finish(done)
 
     def _regroup(self, group: list[Command], broken: GroupBroken) -> None:
-        self.statistics.broken += 1
         if broken.culprit is None:
             for command in group:
                 command.is_solo = True
@@ -406,7 +402,6 @@ class Writer:
 
     def _start_solo(self, command: Command) -> None:
         self.statistics.solos += 1
-        self.statistics.threads += 1
         self._is_busy = True
         self._running = command
         future = self._loop.run_in_executor(self._executor, self._solo_blocking, command, self._session is not None)
@@ -497,7 +492,6 @@ class Writer:
 
     def _finish(self, outcomes: list[Outcome]) -> None:
         """Capture and log what was committed; then the answers wait until it is durable."""
-        self.statistics.commands += len(outcomes)
         if self._engine.may_need_feed and self._session is None:
             self._begin_feed()
         tables = tuple(sorted({table for outcome in outcomes for table in outcome.command.tables}))
@@ -521,7 +515,6 @@ class Writer:
             self._engine.begin_feed()
 
     def _capture_in_thread(self, outcomes: list[Outcome], tables: tuple[str, ...], commits: int) -> None:
-        self.statistics.threads += 1
         self._is_busy = True
         future = self._loop.run_in_executor(self._executor, lambda: self._history.advance(tables, commits=commits))
         future.add_done_callback(lambda done: self._guarded(self._captured_in_thread, outcomes, done.exception()))
