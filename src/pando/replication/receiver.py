@@ -233,7 +233,7 @@ class Receiver:
         if following is not None:
             following.appended(position, now)
             if self._outstanding:
-                self._note_caught_up(following, now)
+                self._note_caught_up(following)
         return self._done()
 
     def append_failed(self, database: str, durable: Position, reason: str, now: float) -> Actions:
@@ -312,7 +312,7 @@ class Receiver:
         if following is not None:
             following.caught_up(message, now)
             self._backoff.reset()
-            self._note_caught_up(following, now)
+            self._note_caught_up(following)
 
     def _on_heartbeat(self, message: Heartbeat, now: float) -> None:
         for head in message.heads:
@@ -370,7 +370,7 @@ class Receiver:
         self._databases.pop(database).let_go(reason)
         self._in.out.append(DropDatabase(database=database, reason=reason))
 
-    def _note_caught_up(self, following: Following, now: float) -> None:
+    def _note_caught_up(self, following: Following) -> None:
         if following.is_caught_up and following.pending.is_empty:
             self._outstanding.discard(following.database)
             self._finish_run()

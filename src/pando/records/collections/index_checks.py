@@ -32,7 +32,7 @@ def check(new: Collection, old: Collection | None, others: Sequence[Collection],
     parsed: list[Index] = []
     for place, statement in enumerate(new.indexes):
         found = indexes.parse(statement)
-        problem = _check_one(statement, found, new, parsed, taken) or _check_owner(found, new, owners)
+        problem = _check_one(statement, found, parsed, taken) or _check_owner(found, new, owners)
         if problem:
             return {str(place): problem}
         if found is not None:
@@ -55,9 +55,7 @@ def _names_of(collection: Collection) -> frozenset[str]:
     return found
 
 
-def _check_one(
-    statement: str, index: Index | None, new: Collection, before: Sequence[Index], taken: set[str]
-) -> Problem | None:
+def _check_one(statement: str, index: Index | None, before: Sequence[Index], taken: set[str]) -> Problem | None:
     if not statement.strip():
         return REQUIRED
     if index is None or index.name.lower().startswith("sqlite_"):
