@@ -6,18 +6,12 @@ Not here: a clock that tests move (`pando.testing.virtual_clock`).
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import secrets
 import time
-from collections.abc import Callable
 from random import Random, SystemRandom
-from typing import Final, Protocol
+from typing import Protocol
 
-__all__ = ["LOOK_S", "Clock", "Random", "SystemClock", "random_bytes", "sleep_blocking", "system_random", "until"]
-
-LOOK_S: Final = 0.01
-"""Pause between two looks of `until`."""
+__all__ = ["Clock", "Random", "SystemClock", "random_bytes", "sleep_blocking", "system_random"]
 
 
 class Clock(Protocol):
@@ -57,11 +51,3 @@ def random_bytes(size: int) -> bytes:
 def sleep_blocking(seconds: float) -> None:
     """Sleep in a process that has no event loop (the supervisor, the applier, commands)."""
     time.sleep(seconds)
-
-
-async def until(condition: Callable[[], bool], limit_s: float) -> None:
-    """Return when the condition holds, or after the time: for the ends of processes, where nobody tells."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(limit_s):
-            while not condition():
-                await asyncio.sleep(LOOK_S)

@@ -1,8 +1,8 @@
 """Carries requests out over aiohttp, which is imported when the first connection is made.
 
 As in `pando.client.transport`, what matters is whether a request can have arrived: aiohttp does not send POST again by
-itself, and a connection that could not be opened is the only failure that counts as not sent. Not here: cancellation,
-which ends a request and its connection wherever it is (`pando.client.async_connection`).
+itself. What counts as not sent: a connection that could not be opened, or had ended before anything was written. Not
+here: cancellation, which ends a request and its connection wherever it is (`pando.client.async_connection`).
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class AsyncTransport:
         """Send a request and read its answer, or say that it failed and whether it was sent."""
         import aiohttp
 
+        from pando.kept_connections import Ended
+
         timeout = aiohttp.ClientTimeout(total=request.timeout_s, sock_connect=self._connect_timeout_s)
         url = f"{request.node.url}{request.path}"
         try:
@@ -44,6 +46,7 @@ class AsyncTransport:
                 body = await _read(response)
                 return Reply(response.status, response.headers.get("pando-bookmark", ""), body)
         except (
+            Ended,
             aiohttp.ClientConnectorError,
             aiohttp.ConnectionTimeoutError,
             aiohttp.InvalidURL,
@@ -76,12 +79,15 @@ class AsyncTransport:
     def _session(self) -> aiohttp.ClientSession:
         import aiohttp
 
+        from pando.kept_connections import LookingConnector, LookingRequest
+
         if self._http is None:
-            connector = aiohttp.TCPConnector(
-                limit=CONNECTIONS_MAX, keepalive_timeout=IDLE_S, socket_factory=_make_socket
-            )
+            connector = LookingConnector(limit=CONNECTIONS_MAX, keepalive_timeout=IDLE_S, socket_factory=_make_socket)
             self._http = aiohttp.ClientSession(
-                connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+                connector=connector,
+                request_class=LookingRequest,
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._http
 

@@ -12,8 +12,8 @@ import socket
 from collections.abc import Collection
 from typing import Final, Protocol
 
-from pando.clock import until
 from pando.node.plain_answers import plain_answer
+from pando.waiting import until
 
 LAST_S: Final = 0.15
 """How long a connection without a request may send one more: who is busy with a connection sends within that."""

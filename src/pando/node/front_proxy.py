@@ -10,11 +10,10 @@ WebSockets (`pando.node.front_websocket`), the process (`pando.node.front`).
 from __future__ import annotations
 
 import asyncio
-import select
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import msgspec
@@ -24,6 +23,7 @@ from yarl import URL
 
 from pando import limits
 from pando.errors import InvalidRequest, NotReady, OutcomeUnknown, PandoError, RetryLater
+from pando.kept_connections import Ended, LookingConnector, LookingRequest
 from pando.node.front_ending import Stopping
 from pando.node.front_nodes import FrontNode, Rotation
 from pando.node.plain_answers import UNREAD
@@ -67,7 +67,7 @@ class AnswerBroke(Exception):
 
 
 class Unread(aiohttp.ClientError):
-    """The node ended this connection without reading the request that was on its way, or before it was sent."""
+    """The node ended this connection without reading the request that was on its way."""
 
 
 class Tries:
@@ -93,49 +93,14 @@ def is_unread(status: int, headers: Mapping[str, str] | None) -> bool:
     return status == 503 and headers is not None and UNREAD in headers
 
 
-class NodeConnector(aiohttp.TCPConnector):
-    """Keeps connections to nodes. One that a node has ended is never used again, noticed or not.
-
-    The end of a connection is in the kernel before the loop has told of it. A request sent on such a connection would
-    be lost, and nobody could say whether it had been done.
-    """
-
-    async def _get(self, key: Any, traces: Any) -> Any:  # noqa: ANN401 - as aiohttp has it
-        while (found := await super()._get(key, traces)) is not None:
-            if not has_something_to_read(found.transport):
-                return found
-            found.close()
-        return None
-
-
-class NodeRequest(aiohttp.ClientRequest):
-    """A request whose body is written in a later turn of the loop, as its header is: it looks once more before."""
-
-    async def write_bytes(self, writer: Any, conn: Any, *options: Any) -> None:  # noqa: ANN401 - as aiohttp has it
-        """Write, unless the connection has ended; then nothing was written."""
-        if has_something_to_read(conn.transport):
-            conn.protocol.set_exception(Unread("it ended the connection before anything was sent"))
-            return
-        await super().write_bytes(writer, conn, *options)
-
-
-def has_something_to_read(transport: asyncio.Transport | None) -> bool:
-    """Tell whether bytes or an end came on a connection on which nothing is expected."""
-    if transport is None or transport.is_closing():
-        return True
-    looking = select.poll()
-    looking.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(looking.poll(0))
-
-
 def make_session(connections_max: int) -> aiohttp.ClientSession:
     """Make the client that talks to the nodes; it changes nothing on the way and tries nothing twice by itself."""
     session = aiohttp.ClientSession(
-        connector=NodeConnector(limit=connections_max, keepalive_timeout=IDLE_S),
+        connector=LookingConnector(limit=connections_max, keepalive_timeout=IDLE_S),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=ANSWER_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
-        request_class=NodeRequest,
+        request_class=LookingRequest,
         skip_auto_headers=_UNASKED,
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
@@ -265,7 +230,7 @@ class Proxy:
     def _note(self, node: FrontNode, error: Exception, left: Tries) -> None:
         if is_unsent(error):
             self._rotation.is_away(node, describe(error))
-        elif isinstance(error, Unread):
+        elif is_undone(error):
             left.again(node)
         else:
             self._look_again()
@@ -296,7 +261,7 @@ def is_unsent(error: Exception) -> bool:
 
 def is_undone(error: Exception) -> bool:
     """Tell whether the request cannot have had an effect."""
-    return is_unsent(error) or isinstance(error, Unread)
+    return is_unsent(error) or isinstance(error, Unread | Ended)
 
 
 def may_try_again(method: str, error: Exception, *, is_used: bool) -> bool:

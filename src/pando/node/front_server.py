@@ -14,7 +14,6 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from pando.clock import until
 from pando.errors import Overloaded, PandoError
 from pando.log import EventLog, bridge_logger
 from pando.node.ending import (
@@ -31,6 +30,7 @@ from pando.node.front_nodes import Rotation
 from pando.node.front_proxy import HEADER_BYTES_MAX, AnswerBroke, Proxy, error_answer
 from pando.node.front_websocket import handle_websocket, is_websocket
 from pando.node.plain_answers import full_answer
+from pando.waiting import until
 
 KEEPALIVE_S: Final = 75.0
 """A client's connection is closed after this time without a request."""

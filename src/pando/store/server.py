@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pando import limits
-from pando.clock import Clock, SystemClock, sleep_blocking, system_random, until
+from pando.clock import Clock, SystemClock, sleep_blocking, system_random
 from pando.errors import NotPrimary, NotReady, PandoError, PrimaryUnavailable
 from pando.store import applier_protocol, protocol
 from pando.store.adopt import Taker
@@ -51,6 +51,7 @@ from pando.store.stopping import LEAVE_S, finish_writes, until_shown
 from pando.store.verifying import verify_database
 from pando.store.watching import Watching
 from pando.types import DEFAULT_DATABASE, SYSTEM_DATABASE, Durability, Epoch, Position, Role
+from pando.waiting import until
 
 _TICK_S = 0.1
 _TRIM_S = 5.0

@@ -12,13 +12,13 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from pando.clock import until
 from pando.errors import PandoError
 from pando.store import protocol as wire
 from pando.store.catalog import Catalog
 from pando.store.database import Database
 from pando.store.primary import PrimaryDatabase
 from pando.store.writer import Writer
+from pando.waiting import until
 
 FINISH_S: Final = 3.0
 """How long what runs may take to become durable; then it is broken off."""

@@ -1,9 +1,7 @@
-"""The end of the front: what its clients are told; and connections to nodes that ended unnoticed."""
+"""The end of the front: what its clients are told."""
 
 import asyncio
 import json
-import socket
-import threading
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -11,7 +9,6 @@ import pytest
 from fake_http_node import FakeNode, answer
 from front_kit import front_of, websocket_node
 
-from pando.node.front_proxy import NodeRequest, is_undone, make_session
 from pando.testing.waiting import run, until
 
 REQUEST = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"
@@ -158,65 +155,3 @@ def test_a_websocket_is_closed_with_going_away():
             await stopping
 
     run(scenario())
-
-
-class DyingNode:
-    """Answers once, then ends the connection, at a moment that the test chooses; in threads, so that a loop can be
-    kept from noticing.
-    """
-
-    def __init__(self):
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listening.getsockname()[1]}/"
-        self.asked = 0
-        self.die, self.dead = threading.Event(), threading.Event()
-        self.thread = threading.Thread(target=self.serve, daemon=True)
-        self.thread.start()
-
-    def serve(self):
-        for _ in range(2):
-            accepted, _ = self.listening.accept()
-            with accepted:
-                accepted.recv(65536)
-                self.asked += 1
-                accepted.sendall(answer(b"%d" % self.asked))
-                self.die.wait(10)
-            self.dead.set()
-        self.listening.close()
-
-
-def test_a_kept_connection_that_has_ended_unnoticed_is_not_used():
-    async def scenario():
-        node = DyingNode()
-        async with make_session(10) as session:
-            async with session.post(node.url, data=b"x") as found:
-                assert await found.text() == "1"
-            node.die.set()
-            assert node.dead.wait(10), (
-                "blocks the loop, which has not heard of the end of the connection when it goes on"
-            )
-            async with session.post(node.url, data=b"x") as found:
-                assert await found.text() == "2"
-
-    run(scenario())
-
-
-class EndedConnection:
-    """A connection whose end the loop noticed between its choice and the first byte."""
-
-    def __init__(self):
-        self.transport = self.protocol = self
-        self.error = None
-
-    def is_closing(self):
-        return True
-
-    def set_exception(self, error):
-        self.error = error
-
-
-def test_a_connection_that_ends_before_the_body_is_written_is_not_written_to():
-    connection = EndedConnection()
-    nobody_writes = None
-    asyncio.run(NodeRequest.write_bytes(None, nobody_writes, connection))
-    assert is_undone(connection.error)
