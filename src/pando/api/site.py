@@ -85,16 +85,7 @@ class OpenSite:
         settings = runtime.settings
         positions = PositionTable.attach(runtime.layout.positions)
         self._own_writes = OwnWrites(WriteRing.shared(runtime.layout.own_writes), SystemClock().monotonic())
-        self.service = SqlService(
-            store=site.store,
-            positions=positions,
-            streams=self._stream_table(),
-            clock=SystemClock(),
-            bookmark_wait_s=settings.bookmark_wait_s,
-            shown_wait_s=settings.shown_wait_s,
-            own_writes=self._own_writes,
-            read_options=ReadOptions(statement_s=settings.statement_time_s, foreign_keys=settings.foreign_keys),
-        )
+        self.service = self._sql_service(positions)
         self.sql = PipelineHandler(
             self.service,
             site.auth.authenticate,
@@ -104,45 +95,75 @@ class OpenSite:
         self.websocket = WebSocketHandler(self.service, site.auth.authenticate, site.log)
         self.passwords = PasswordWorker(threads=BCRYPT_THREADS)
         self.files = self._cabinet()
-        self.desk = Desk(
-            engine=SqliteEngine(
-                self.service, DEFAULT_DATABASE, durability=settings.api_durability, late_s=settings.shown_wait_s
-            ),
+        self.desk = self._desk()
+        self.notices = Notices(site.store)
+        self.commits = commits = self._commits()
+        self.system = SystemDatabase(self.service, site.store, self.notices, site.log)
+        self.embedded = self._embedded(positions)
+        self.tenants = self._tenants()
+        self._usual_rule = usual_rule(settings.sql_freshness)
+        self.system.subscribe(self._configured)
+        self.pulls = self._pulls(positions)
+        self.realtime = self._streams(commits)
+        self.changes = ChangesRoutes(self.desk, commits)
+        replica = replica_routes(site.store, settings.replica_writes)
+        routes = {**ROUTES, **replica, **self.realtime.routes, **self.changes.routes}
+        self.router = Router(routes, writes=WRITES | CHANGES_WRITES)
+        self.forward = PrimaryForwarder(site.store, self.service)
+        self.records = self._records(settings.replica_writes)
+
+    # -- the parts --
+
+    def _sql_service(self, positions: PositionTable) -> SqlService:
+        settings = self._runtime.settings
+        return SqlService(
+            store=self.store,
+            positions=positions,
+            streams=self._stream_table(),
+            clock=SystemClock(),
+            bookmark_wait_s=settings.bookmark_wait_s,
+            shown_wait_s=settings.shown_wait_s,
+            own_writes=self._own_writes,
+            read_options=ReadOptions(statement_s=settings.statement_time_s, foreign_keys=settings.foreign_keys),
+        )
+
+    def _desk(self) -> Desk:
+        settings = self._runtime.settings
+        engine = SqliteEngine(
+            self.service, DEFAULT_DATABASE, durability=settings.api_durability, late_s=settings.shown_wait_s
+        )
+        return Desk(
+            engine=engine,
             clock=SystemClock(),
             random=system_random(),
             passwords=self.passwords,
             files=self.files,
             guard=self._guard(),
         )
-        store = site.store
-        self.notices = notices = Notices(store)
-        self.commits = commits = Commits(
+
+    def _commits(self) -> Commits:
+        """Make what tells of commits of records; the store tells it while somebody listens."""
+
+        def wake(_notice: object) -> None:
+            commits.wake()
+
+        notices = self.notices
+        commits = Commits(
             lambda: notices.listen(DEFAULT_DATABASE, wake), lambda: notices.unlisten(DEFAULT_DATABASE, wake)
         )
-        wake = lambda _: commits.wake()  # noqa: E731 - the same one for both
-        self.system = SystemDatabase(self.service, store, notices, site.log)
-        self.embedded = self._embedded(positions)
-        self.tenants = self._tenants()
-        self._usual_rule = usual_rule(settings.sql_freshness)
-        self.system.subscribe(self._configured)
-        self.pulls = PullUpdates(
-            PullServices(
-                store=site.store,
-                service=self.service,
-                authenticate=site.auth.authenticate,
-                positions=positions,
-                notices=notices,
-                layout=runtime.layout,
-                wait_s=settings.bookmark_wait_s,
-            )
+        return commits
+
+    def _pulls(self, positions: PositionTable) -> PullUpdates:
+        services = PullServices(
+            store=self.store,
+            service=self.service,
+            authenticate=self._site.auth.authenticate,
+            positions=positions,
+            notices=self.notices,
+            layout=self._runtime.layout,
+            wait_s=self._runtime.settings.bookmark_wait_s,
         )
-        self.realtime = self._streams(commits)
-        self.changes = ChangesRoutes(self.desk, commits)
-        replica = replica_routes(store, settings.replica_writes)
-        routes = {**ROUTES, **replica, **self.realtime.routes, **self.changes.routes}
-        self.router = Router(routes, writes=WRITES | CHANGES_WRITES)
-        self.forward = PrimaryForwarder(store, self.service)
-        self.records = self._records(settings.replica_writes)
+        return PullUpdates(services)
 
     def _configured(self, snapshot: Snapshot) -> None:
         """Have what is configured for databases, and revoked, hold in this process."""
