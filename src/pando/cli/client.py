@@ -38,6 +38,10 @@ ERROR_BODY_BYTES_MAX = 64 * 1024
 """How much of an error's body is read."""
 
 
+_NOT_THERE = frozenset({404, 405, 501})
+"""What other servers answer to our routes; a Pando server gives a code of its own with them."""
+
+
 class Sink(Protocol):
     """Where a download goes."""
 
@@ -86,6 +90,9 @@ def read_error(answer: Answer, url: str) -> PandoError:
         message = str(fields.get("message") or (inner if isinstance(inner, str) else ""))
         code = str(fields.get("code") or code)
         retryable = bool(fields.get("retryable", retryable))
+    if code.startswith("HTTP_") and (answer.status in _NOT_THERE or answer.body.lstrip().startswith(b"<")):
+        code, retryable = "NOT_PANDO", False
+        message = f"{url} does not answer as a Pando server (status {answer.status}): --url names another address"
     message = message or f"{url} answered with status {answer.status}"
     if answer.status == 401:
         message = message.removesuffix("; `pando token` makes one") + (

@@ -18,6 +18,7 @@ from pando.cli.databases_shared import database_path, inherited
 from pando.cli.new_file import new_file
 from pando.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption, TokenOption, UrlOption
 from pando.cli.output import Report, failures, format_bytes, progress, say, show
+from pando.cli.source_file import SQLITE_MAGIC
 from pando.errors import InvalidRequest
 from pando.types import parse_database_name
 
@@ -29,7 +30,7 @@ def dump_command(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the database.")],
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Where to write; standard output when not given.")
+        Path | None, typer.Argument(metavar="[FILE]", help="Where to write; standard output when not given, or -.")
     ] = None,
     row_ids: Annotated[
         bool, typer.Option("--row-ids/--no-row-ids", help="Whether rows keep the rowid that has no column.")
@@ -42,6 +43,8 @@ def dump_command(
     """Write a database, as of one commit, as a SQL script that sqlite3 and `pando databases load` read."""
     with failures(as_json=as_json):
         database = parse_database_name(name)
+        if file == Path("-"):
+            file = None
         if file is None and as_json:
             raise InvalidRequest("name a file to use --json: the script itself goes to standard output")
         target = find_target(*inherited(context, url, directory, token))
@@ -90,6 +93,10 @@ def load_command(
         try:
             source = file.open("rb")
             size = file.stat().st_size
+            if source.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC:
+                source.close()
+                raise InvalidRequest(f"{file} is a SQLite database file, no script: `pando import` takes it")
+            source.seek(0)
         except OSError as error:
             raise InvalidRequest(f"{file} cannot be read: {error.strerror or error}") from error
         with (

@@ -220,7 +220,7 @@ def _wait(process: subprocess.Popen[bytes], web_socket: Path) -> None:
     while True:
         if process.poll() is not None:
             said = process.stdout.read()[-2000:].decode("utf-8", "replace") if process.stdout else ""
-            raise NotReady(f"no node can be started on the directory: {said}")
+            raise NotReady(f"no node can be started on the directory: {said.strip().removeprefix('error: ')}")
         with contextlib.suppress(PrimaryUnavailable, PandoError):
             if _listens(web_socket) and _Node(web_socket, "").ask("GET", "/health")[0] == 200:
                 return

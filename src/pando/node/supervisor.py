@@ -72,7 +72,9 @@ def run(
     try:
         layout.make_folders()
     except OSError as error:
-        raise StorageError(f"{settings.dir} cannot be used: {error}") from error
+        raise StorageError(
+            f"{settings.dir} cannot be used: {error}; check the permissions, or give another directory with --dir"
+        ) from error
     lock = FileLock(layout.own / "lock")
     _acquire(lock, used_clock)
     try:

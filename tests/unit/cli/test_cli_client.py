@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from pando.cli.client import Client, Unreachable, parse_url
+from pando.cli.client import Answer, Client, Unreachable, parse_url, read_error
 from pando.errors import InvalidRequest, PandoError, SqlError
 
 
@@ -127,6 +127,26 @@ def test_addresses(text, url):
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(InvalidRequest, match="write http://HOST:PORT"):
         parse_url(text)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, b"<html>"),
+        (501, b"nothing"),
+        (400, b" <!DOCTYPE html>"),
+        (404, b'{"message": "not found", "status": 404}'),
+    ],
+)
+def test_another_server_at_the_address_is_told_as_such(status, body):
+    error = read_error(Answer(status=status, content_type="", body=body), "http://a:1")
+    assert (error.code, error.retryable) == ("NOT_PANDO", False)
+    assert (
+        error.message == f"http://a:1 does not answer as a Pando server (status {status}): --url names another address"
+    )
+    ours = b'{"error": "there is none", "code": "UNKNOWN_DATABASE"}'
+    assert read_error(Answer(status=404, content_type="", body=ours), "u").code == "UNKNOWN_DATABASE"
+    assert read_error(Answer(status=400, content_type="", body=b"Received an invalid baton"), "u").code == "HTTP_400"
 
 
 def test_a_download_that_cannot_be_written_does_not_blame_the_server(server):

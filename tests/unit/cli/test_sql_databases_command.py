@@ -100,12 +100,20 @@ def test_a_dump_goes_to_a_new_file_or_to_standard_output(server, pando, tmp_path
     assert file.read_text() == "BEGIN;\nCOMMIT;\n"
     assert server.requests[-1][3]["x-namespace"] == "shop"
     assert pando("databases", "dump", "shop", "--no-row-ids").stdout == "BEGIN;\nCOMMIT;\n"
-    assert [query["preserve_row_ids"] for query in asked] == ["true", "false"]
+    assert pando("databases", "dump", "shop", "-").stdout == "BEGIN;\nCOMMIT;\n"
+    assert [query["preserve_row_ids"] for query in asked] == ["true", "false", "true"]
     assert pando("databases", "dump", "shop", str(file)).exit_code == 2
     assert pando("databases", "dump", "shop", "--json").exit_code == 2
     server.fail_next.append((404, {}, b'{"error": "gone", "code": "UNKNOWN_DATABASE"}'))
     assert pando("databases", "dump", "gone", str(tmp_path / "gone.sql")).exit_code == 1
     assert not (tmp_path / "gone.sql").exists()
+
+
+def test_a_database_file_is_no_script(server, pando, tmp_path):
+    (tmp_path / "shop.db").write_bytes(b"SQLite format 3\x00" + b"x" * 100)
+    done = pando("databases", "load", "shop", str(tmp_path / "shop.db"))
+    assert (done.exit_code, "`pando import` takes it" in done.stderr) == (2, True)
+    assert not server.requests
 
 
 def test_a_script_is_loaded_with_progress(server, pando, tmp_path):
