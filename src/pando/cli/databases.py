@@ -247,7 +247,7 @@ def _settings(max_size: str, txn_timeout: str, freshness: str, jwt_key: Path | N
         try:
             found["jwt_key"] = jwt_key.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRequest(f"{jwt_key} cannot be read: {error.strerror or error}") from error
+            raise InvalidRequest(f"{jwt_key} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return found
 
 
