@@ -291,7 +291,7 @@ class Writer:
         if self._settling.fault is not None:
             self._refuse_queued(self._settling.fault)
             self._wake_holders()
-        elif self._session is not None and not self._holds.pause:
+        elif self._session is not None and not self._is_paused():
             self._turn_session(self._session)
         elif self._holds:
             if self._session is None and self._settling.is_settled and self._history.is_behind():
@@ -306,6 +306,13 @@ class Writer:
             self._settling.waiting >= self._options.queue_max
             or self._history.pending_bytes >= limits.WRITE_AHEAD_BYTES_MAX
         )
+
+    def _is_paused(self) -> bool:
+        """Tell whether an open transaction must not go on now.
+
+        What another program has committed behind it is captured after it only: then it goes on, and is waited for.
+        """
+        return self._holds.pause and not self._history.is_behind()
 
     def _turn_session(self, session: Session) -> None:
         if session.queue:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from store_kit import Client, image_of, opened_primary, run, script, sql, transaction, wait_until
+from store_kit import Client, foreign, image_of, opened_primary, run, script, sql, transaction, wait_until
 
 from pando.errors import NotReady, Overloaded, StatementTimeout, TransactionTimeout
 from pando.store.holds import Hold
@@ -403,6 +403,27 @@ def test_a_pause_waits_for_the_statement_that_runs_in_a_transaction(node):
             assert running.done()
             db.database.writer.release(Hold.PAUSE)
             await db.ask(sql("COMMIT"), session=1)
+
+    run(scenario())
+
+
+def test_a_pause_lets_a_transaction_go_on_behind_which_another_program_has_committed(node):
+    """What that committed is captured after the transaction only, so there is no position to be pinned before."""
+
+    async def scenario():
+        async with opened_primary(node) as db:
+            await table(db)
+            await db.ask(sql("BEGIN"), sql("SELECT * FROM t"), session=1)
+            foreign(db.database.path, "INSERT INTO t VALUES ('foreign')")
+            hold = asyncio.create_task(db.database.writer.hold(Hold.PAUSE))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not hold.done()
+            await db.ask(sql("COMMIT"), session=1)
+            await hold
+            assert int(db.database.position.txid) == 3
+            db.database.writer.release(Hold.PAUSE)
+            assert await values(db) == ["foreign"]
 
     run(scenario())
 
