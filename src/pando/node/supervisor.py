@@ -41,7 +41,7 @@ from pando.store.layout import Layout
 LOCK_WAIT_S: Final = 10.0
 """How long the processes of an earlier supervisor may take to be gone."""
 PORT_WAIT_S: Final = 3.0
-STOP_S: Final = 10.0
+STOP_S: Final = 15.0
 """How long each group of processes may take to stop before it is killed."""
 DESCRIPTORS_WANTED: Final = 65_536
 ALIVE_VARIABLE: Final = "PANDO_ALIVE_FD"
