@@ -81,8 +81,15 @@ def connect_writer(path: str, *, foreign_keys: bool) -> apsw.Connection:
     return connection
 
 
-def _ignore_base(name: str, position: Position) -> None:
-    """For who does not care."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hearers:
+    """Who is told what happens to a database: of outcomes that are durable here, of entries of its log that are, and of
+    positions that no entry leads to.
+    """
+
+    confirm: Confirm
+    on_durable: Callable[[str, LogEntry], None]
+    on_new_base: Callable[[str, Position], None]
 
 
 class PrimaryDatabase:
@@ -95,12 +102,9 @@ class PrimaryDatabase:
         options: PrimaryOptions,
         opened: Opened,
         slot: Slot,
-        confirm: Confirm,
-        on_durable: Callable[[str, LogEntry], None],
-        on_new_base: Callable[[str, Position], None] = _ignore_base,
+        hearers: Hearers,
         quota: Quota = NO_QUOTA,
     ) -> None:
-        """`on_new_base` hears of a position that no entry leads to."""
         self.name = name
         self.path = opened.path
         self.slot = slot
@@ -109,9 +113,9 @@ class PrimaryDatabase:
         self._context = context
         self._options = options
         self._raw = opened.raw
-        self._on_durable = on_durable
+        self._on_durable = hearers.on_durable
         self.last_used = context.clock.monotonic()
-        self._on_new_base = on_new_base
+        self._on_new_base = hearers.on_new_base
         self._is_closed = False
         self._connection = opened.connection
         capture = Capture(raw=opened.raw, checksums=opened.checksums, keep_others_out=self._keep_others_out)
@@ -134,7 +138,7 @@ class PrimaryDatabase:
             clock=context.clock,
             executor=context.executor,
             sync_executor=context.sync_executor,
-            confirm=confirm,
+            confirm=hearers.confirm,
             options=options.writer,
         )
         self.checkpointer = Checkpointer(
@@ -181,15 +185,13 @@ class PrimaryDatabase:
         context: StoreContext,
         options: PrimaryOptions,
         slot: Slot,
-        confirm: Confirm,
-        on_durable: Callable[[str, LogEntry], None],
-        on_new_base: Callable[[str, Position], None] = _ignore_base,
+        hearers: Hearers,
         quota: Quota = NO_QUOTA,
     ) -> PrimaryDatabase:
         """Recover file, WAL and log to one position, then open the writer. Raises PandoError."""
         opened = await open_checked(name, context, partial(connect_writer, foreign_keys=options.foreign_keys))
         try:
-            return cls(name, context, options, opened, slot, confirm, on_durable, on_new_base, quota)
+            return cls(name, context, options, opened, slot, hearers, quota)
         except BaseException:
             close_connection(opened.connection, keep_wal=True)
             opened.raw.close()

@@ -41,7 +41,7 @@ from pando.store.link import Link, LinkEnd, make_decoder
 from pando.store.link_open import LinkHandlers, accept_link, adopt_socket, new_acceptor
 from pando.store.node_state import NodeState
 from pando.store.positions import PositionTable
-from pando.store.primary import PrimaryDatabase, PrimaryOptions
+from pando.store.primary import Hearers, PrimaryDatabase, PrimaryOptions
 from pando.store.quotas import NO_QUOTA, Quota, read_quotas
 from pando.store.receiving import Upstream, UpstreamOptions
 from pando.store.retaining import Retaining
@@ -250,16 +250,9 @@ class StoreServer:
     async def _open_database(self, name: str, slot: Slot, generation: int) -> Database:
         if self.options.role is Role.PRIMARY:
             quotas = {} if name == SYSTEM_DATABASE else await self._know_quotas()
-            database = await PrimaryDatabase.open(
-                name,
-                self.context,
-                self.options.primary,
-                slot,
-                partial(self._confirm, name),
-                self._durable,
-                self._visible,
-                quota=quotas.get(name, NO_QUOTA),
-            )
+            hearers = Hearers(confirm=partial(self._confirm, name), on_durable=self._durable, on_new_base=self._visible)
+            quota = quotas.get(name, NO_QUOTA)
+            database = await PrimaryDatabase.open(name, self.context, self.options.primary, slot, hearers, quota)
             if self._quotas is not None and name != SYSTEM_DATABASE:  # they may have changed meanwhile
                 await database.limit(self._quotas.get(name, NO_QUOTA))
             self._visible(name, database.position)

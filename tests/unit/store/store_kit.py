@@ -22,7 +22,7 @@ from pando.store.history import Slot
 from pando.store.layout import Layout
 from pando.store.node_state import NodeState
 from pando.store.positions import PositionTable
-from pando.store.primary import PrimaryDatabase, PrimaryOptions
+from pando.store.primary import Hearers, PrimaryDatabase, PrimaryOptions
 from pando.store.protocol import Ran, Run
 from pando.store.requests import Batch, Execute, Failure, Sequence, Statement, Step, StepOk
 from pando.store.writer import WriterOptions
@@ -166,9 +166,11 @@ async def opened_primary(node, *, name="data", feed=False, keep_open=False, slot
         node.context,
         PrimaryOptions(writer=WriterOptions(**writer), change_feed=frozenset({name}) if feed else frozenset()),
         Slot(table=node.positions, number=slot),
-        confirm,
-        lambda _, entry: opened.entries.append(entry),
-        lambda _, position: opened.bases.append(position),
+        Hearers(
+            confirm=confirm,
+            on_durable=lambda _, entry: opened.entries.append(entry),
+            on_new_base=lambda _, position: opened.bases.append(position),
+        ),
     )
     opened.database = database
     opened.client = Client(database)

@@ -11,7 +11,7 @@ from pando.errors import CorruptionError, DatabaseExists, InvalidRequest, NotRea
 from pando.store import opening
 from pando.store.catalog import Catalog
 from pando.store.importing import check_file, import_file
-from pando.store.primary import PrimaryDatabase, PrimaryOptions
+from pando.store.primary import Hearers, PrimaryDatabase, PrimaryOptions
 from pando.store.writer import WriterOptions
 
 
@@ -19,6 +19,7 @@ def make(path, *, rows=10, page_size=4096, mode="DELETE"):
     connection = apsw.Connection(str(path))
     connection.execute(f"PRAGMA page_size={page_size}").fetchall()
     connection.execute(f"PRAGMA journal_mode={mode}").fetchall()
+    connection.execute("PRAGMA synchronous=OFF")
     connection.execute("CREATE TABLE t (v)")
     connection.executemany("INSERT INTO t VALUES (?)", [(number,) for number in range(rows)])
     connection.close()
@@ -32,8 +33,11 @@ def catalog_of(node):
             node.context,
             PrimaryOptions(writer=WriterOptions()),
             slot,
-            lambda outcome, ran: outcome.command.answer(ran),
-            lambda name, entry: None,
+            Hearers(
+                confirm=lambda outcome, ran: outcome.command.answer(ran),
+                on_durable=lambda name, entry: None,
+                on_new_base=lambda name, position: None,
+            ),
         )
 
     return Catalog(layout=node.layout, fs=node.fs, positions=node.positions, open_database=open_database)
