@@ -53,6 +53,29 @@ def test_each_commit_says_before_it_is_visible_which_tables_it_changes(node):
     run(scenario())
 
 
+def test_a_commit_says_what_all_commands_of_its_session_have_changed(node):
+    async def scenario():
+        async with opened_primary(node) as db:
+            for name in ("a", "b", "c"):
+                await db.ask(sql(f"CREATE TABLE {name} (v)"))
+            await asyncio.sleep(0)
+            made = len(db.entries)
+            await db.ask(sql("BEGIN"), session=3)
+            await db.ask(sql("INSERT INTO a VALUES (1)"), session=3)
+            await db.ask(sql("INSERT INTO b VALUES (1)"), sql("COMMIT"), sql("BEGIN"), session=3)
+            await db.ask(sql("INSERT INTO c VALUES (1)"), session=3)
+            await db.ask(sql("COMMIT"), session=3)
+            await db.ask(sql("INSERT INTO c VALUES (2)"))
+            await db.ask(sql("BEGIN"), sql("INSERT INTO c VALUES (3)"), session=4)
+            await db.ask(sql("CREATE TABLE d (v)"), sql("COMMIT"), session=4)
+            await asyncio.sleep(0)
+            first, second, third, fourth = [set(entry.tables) for entry in db.entries[made:]]
+            assert first >= {"a", "b"}, "replicas believe it"
+            assert "c" in second and (third, fourth) == ({"c"}, {"*"})
+
+    run(scenario())
+
+
 def test_entries_lead_from_image_to_image(node, tmp_path):
     async def scenario():
         async with opened_primary(node) as db:
