@@ -16,6 +16,8 @@ from pando.node.secret import SECRET_FILE
 
 TOKEN_LIFE_S = 12 * 3600.0
 """How long a token lasts that a command makes for itself."""
+UP_LOCK_FILE = Path(".pando", "up.lock")
+"""In the directory of a `pando up`, which is no node itself (see `pando.node.local_cluster`)."""
 SECRET_VARIABLES = ("PANDO_SECRET", "JWT_SECRET")
 
 
@@ -49,11 +51,16 @@ def read_secret(directory: Path) -> str:
 
 
 def find_secret(directory: Path) -> str | None:
-    """Look for the secret in the environment, in the directory, and in the directories of `pando up` nodes below it."""
+    """Look for the secret in the environment, then in the directory: of a node, a `pando up`, or a node of that.
+
+    A node of `pando up` is given the secret; what its own directory may hold is another one.
+    """
     for name in SECRET_VARIABLES:
         if os.environ.get(name):
             return os.environ[name]
-    for place in (directory, *sorted(path for path in directory.glob("*") if path.is_dir())):
+    above = directory.absolute().parent
+    cluster = [above] if (above / UP_LOCK_FILE).exists() else []
+    for place in (*cluster, directory, *sorted(path for path in directory.glob("*") if path.is_dir())):
         try:
             return (place / SECRET_FILE).read_text().strip()
         except OSError:  # not there, or not ours to read: the next place

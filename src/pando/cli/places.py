@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pando.cli.superuser import UP_LOCK_FILE
+from pando.cli.access import UP_LOCK_FILE
 from pando.errors import InvalidSetting
 from pando.log import EventLog
 from pando.types import DEFAULT_DATABASE

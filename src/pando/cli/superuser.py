@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from pando.cli.access import find_secret, make_token, own_token
+from pando.cli.access import UP_LOCK_FILE, find_secret, make_token, own_token
 from pando.cli.options import DEFAULT_DIRECTORY, DirectoryOption, JsonOption
 from pando.cli.output import failures, show
 from pando.clock import SystemClock, random_bytes, sleep_blocking, system_random
@@ -33,8 +33,6 @@ START_S = 60.0
 """How long a node that is started for this may take."""
 ANSWER_S = 30.0
 PASSWORD_CHARS_MIN, PASSWORD_CHARS_MAX = 8, 71
-UP_LOCK_FILE = Path(".pando", "up.lock")
-"""In the directory of a `pando up`, which is no node itself (see `pando.node.local_cluster`)."""
 _EMAIL = re.compile(r"[^\s@]+@[^\s@]+\.[^\s@]+")
 
 
@@ -166,7 +164,8 @@ def _node(directory: Path) -> Iterator[_Node]:
     from pando.node.runtime import sockets_directory
 
     place = _own_directory(directory)
-    secret = None if place == directory else find_secret(directory)
+    is_of_cluster = place != directory or (directory.absolute().parent / UP_LOCK_FILE).exists()
+    secret = find_secret(directory) if is_of_cluster else None
     directory = place
     sockets = sockets_directory(directory)
     running = next(filter(_listens, sorted(sockets.glob("web-*.sock"))), None)  # a program's, if it has no others

@@ -23,6 +23,16 @@ def test_the_secret_of_a_cluster_is_found_in_its_first_node(tmp_path):
     assert find_secret(tmp_path) == secret
 
 
+def test_a_node_of_pando_up_has_the_secret_of_the_cluster(tmp_path):
+    secret = read_or_create_secret(tmp_path)
+    (tmp_path / "node2").mkdir()
+    assert find_secret(tmp_path / "node2") is None
+    (tmp_path / ".pando" / "up.lock").touch()
+    assert find_secret(tmp_path / "node2") == secret
+    assert read_or_create_secret(tmp_path / "node2") != secret
+    assert find_secret(tmp_path / "node2") == secret
+
+
 def test_the_environment_comes_first(tmp_path, monkeypatch):
     read_or_create_secret(tmp_path)
     monkeypatch.setenv("JWT_SECRET", "alias alias")
