@@ -64,6 +64,10 @@ class Endable(Protocol):
         """Tell whether somebody waits for an answer."""
         ...
 
+    def has_unsent(self) -> bool:
+        """Tell whether the kernel has not yet taken all of an answer."""
+        ...
+
     def give_up(self) -> None:
         """Say what is known of a request that has no answer, and end the connection."""
         ...
@@ -76,7 +80,7 @@ async def end_connections(connections: Collection[Endable], answer_s: float, *, 
     await until(lambda: not connections, last_s)
     for connection in list(connections):
         connection.leave()
-    await until(lambda: not any(connection.is_in_flight() for connection in connections), answer_s)
+    await until(lambda: not any(one.is_in_flight() or one.has_unsent() for one in connections), answer_s)
     for connection in list(connections):
         connection.give_up()
     await until(lambda: not connections, LINGER_S)

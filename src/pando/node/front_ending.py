@@ -60,6 +60,11 @@ class Lingering(asyncio.Protocol):
         """Called by the transport."""
         self._lingering.discard(self)
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether the kernel has not yet taken all of the last answer and the words."""
+        return self._transport.get_write_buffer_size() > 0
+
     def abort(self) -> None:
         """Wait no longer."""
         self._transport.abort()

@@ -166,7 +166,7 @@ class FrontServer(web.Server):
         for connection in list(self._open):
             if not connection._request_in_progress:  # it says so in no other way, and may still be sending
                 self._leave(connection, STOPS)
-        await until(lambda: not self._open, answer_s)
+        await until(lambda: not self._open and not any(one.has_unsent for one in self._lingering), answer_s)
         for connection in list(self._open):
             self._give_up(connection)
         await until(lambda: not self._lingering, LINGER_S)

@@ -204,6 +204,7 @@ class JoiningTransport:
         "_loop",
         "_transport",
         "get_extra_info",
+        "get_write_buffer_size",
         "is_closing",
         "is_reading",
         "pause_reading",
@@ -217,6 +218,7 @@ class JoiningTransport:
         self._loop = loop
         self._head = b""
         self.get_extra_info = transport.get_extra_info
+        self.get_write_buffer_size = transport.get_write_buffer_size
         self.is_closing = transport.is_closing
         self.is_reading = transport.is_reading
         self.pause_reading = transport.pause_reading
@@ -550,6 +552,10 @@ class NodeProtocol(HttpToolsProtocol):
         """Say that nothing was read, and end the connection, if no request is under way."""
         if not self.is_in_flight():
             self._leave(STOPS)
+
+    def has_unsent(self) -> bool:
+        """Tell whether the kernel has not yet taken all of an answer."""
+        return self.transport.get_write_buffer_size() > 0
 
     def give_up(self) -> None:
         """Say what is known of the request under way, and end the connection."""

@@ -90,6 +90,10 @@ class NodeWebSocket(WebSocketsSansIOProtocol):
         """Its handler ends it."""
         return not self.transport.is_closing()
 
+    def has_unsent(self) -> bool:
+        """Tell whether the kernel has not yet taken all of what was sent."""
+        return self.transport.get_write_buffer_size() > 0
+
     def give_up(self) -> None:
         """Close, with a code that says nothing of what was not answered."""
         if self.handshake_complete and not self.close_sent:

@@ -9,10 +9,12 @@ import pytest
 from http_kit import App, serving
 from prompt_bench import post, with_client
 
-from pando.node.ending import end_connections, take_waiting
+from pando.node.ending import LINGER_S, end_connections, take_waiting
 from pando.testing.waiting import run
 
 LONG_S = 20.0
+LARGE = 16 << 20
+"""More than sockets hold."""
 
 
 @asynccontextmanager
@@ -30,12 +32,22 @@ async def head_of(reader):
 
 async def ended(reader):
     """All that comes until the server has closed for sending."""
-    async with asyncio.timeout(LONG_S):
-        return (await reader.read()).decode()
+    return (await ended_bytes(reader)).decode()
 
 
 def error_in(text):
     return json.loads(text.partition("\r\n\r\n")[2])
+
+
+async def ended_bytes(reader):
+    async with asyncio.timeout(LONG_S):
+        return await reader.read()
+
+
+async def until_unsent(server):
+    async with asyncio.timeout(LONG_S):
+        while not any(one.has_unsent() for one in server.state.connections):
+            await asyncio.sleep(0)
 
 
 async def until_in_flight(server):
@@ -126,6 +138,37 @@ def test_a_request_without_an_answer_is_told_what_is_known_of_it(folder, begun, 
             server.app.go_on.set()  # its answer goes nowhere
             await stopping
             writer.close()
+
+    run(scenario())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_answered", [False, True], ids=["under way", "answered"])
+def test_an_answer_that_is_read_slowly_is_sent_to_its_end(folder, is_answered):
+    async def large(scope, receive, send):
+        await receive()
+        await go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LARGE)]})
+        await send({"type": "http.response.body", "body": bytes(LARGE)})
+
+    go_on = asyncio.Event()
+
+    async def scenario():
+        async with serving(folder, app=large) as server, connection(server) as (reader, writer):
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await until_in_flight(server)
+            if is_answered:
+                go_on.set()
+                await until_unsent(server)
+            stopping = stop(server)
+            go_on.set()
+            await until_unsent(server)
+            await asyncio.wait([stopping], timeout=2 * LINGER_S)
+            assert not stopping.done()
+            head, _, body = (await ended_bytes(reader)).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ") and body[:LARGE] == bytes(LARGE)
+            writer.close()
+            await stopping
 
     run(scenario())
 
