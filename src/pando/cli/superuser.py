@@ -29,6 +29,8 @@ from pando.errors import InvalidRequest, NotReady, PandoError, PrimaryUnavailabl
 app = typer.Typer(no_args_is_help=True, help="Accounts that may do everything in the records API.")
 EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The address to sign in with.")]
 PasswordArgument = Annotated[str, typer.Argument(metavar="PASSWORD", help="8 to 71 characters.")]
+NODE_FILE = Path(".pando", "node.json")
+"""Tells that a node has run on a directory."""
 START_S = 60.0
 """How long a node that is started for this may take."""
 ANSWER_S = 30.0
@@ -170,6 +172,10 @@ def _node(directory: Path) -> Iterator[_Node]:
     sockets = sockets_directory(directory)
     running = next(filter(_listens, sorted(sockets.glob("web-*.sock"))), None)  # a program's, if it has no others
     web_socket = running or sockets / "web-0.sock"
+    if not running and secret is None and (directory / NODE_FILE).exists() and find_secret(directory) is None:
+        raise NotReady(  # a node that was given its secret, often a replica: it must not make another one
+            f"the secret of {directory} is not at hand: set PANDO_SECRET; on a replica, name the primary's directory"
+        )
     with contextlib.nullcontext() if running else _started(directory, web_socket, secret):
         token = make_token(secret) if secret else own_token(directory)  # one that was started has made its secret
         if token is None:

@@ -1,7 +1,9 @@
 import jwt
 import pytest
+from typer.testing import CliRunner
 
 from pando.cli.access import find_secret, find_target, own_token, read_secret
+from pando.cli.main import app
 from pando.errors import InvalidSetting
 from pando.node.secret import SQL_TOKEN_LABEL, derive_key, read_or_create_secret
 
@@ -31,6 +33,14 @@ def test_a_node_of_pando_up_has_the_secret_of_the_cluster(tmp_path):
     assert find_secret(tmp_path / "node2") == secret
     assert read_or_create_secret(tmp_path / "node2") != secret
     assert find_secret(tmp_path / "node2") == secret
+
+
+def test_no_superuser_is_made_by_a_node_that_was_given_its_secret_and_is_not_now(tmp_path):
+    (tmp_path / ".pando").mkdir()
+    (tmp_path / ".pando" / "node.json").touch()
+    done = CliRunner().invoke(app, ["superuser", "upsert", "a@example.com", "long-enough", "--dir", str(tmp_path)])
+    assert (done.exit_code, "set PANDO_SECRET" in done.stderr) == (1, True)
+    assert [path.name for path in (tmp_path / ".pando").iterdir()] == ["node.json"]
 
 
 def test_the_environment_comes_first(tmp_path, monkeypatch):
