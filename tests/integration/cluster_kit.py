@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -242,3 +243,15 @@ class Cluster(LocalCluster):
         for path in sorted(self._directory.glob("logs/*.log")):
             lines += [f"== {path.name}", *path.read_text().splitlines()[0 if whole else -25 :]]
         return "\n".join(lines)
+
+
+@contextmanager
+def running(folder):
+    """A cluster with its table, until the block ends."""
+    cluster = Cluster(folder)
+    cluster.start(READY_S)
+    try:
+        cluster.create_table()
+        yield cluster
+    finally:
+        cluster.stop()

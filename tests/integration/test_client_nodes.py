@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 
 import pytest
-from cluster_kit import HEAL_S, READY_S, Cluster, wait_until
+from cluster_kit import HEAL_S, running, wait_until
 
 import pando
 from pando import client
@@ -18,13 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    made = Cluster(tmp_path_factory.mktemp("client"))
-    made.start(READY_S)
-    try:
-        made.create_table()
+    with running(tmp_path_factory.mktemp("client")) as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from cluster_kit import HEAL_S, NODES, READY_S, Cluster, Sql, Writer, is_alive, wait_until
+from cluster_kit import HEAL_S, NODES, Sql, Writer, is_alive, running, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -26,13 +26,8 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    made = Cluster(tmp_path_factory.mktemp("cluster"))
-    made.start(READY_S)
-    try:
-        made.create_table()
+    with running(tmp_path_factory.mktemp("cluster")) as made:
         yield made
-    finally:
-        made.stop()
 
 
 # -- written anywhere, read everywhere --------------------------------------------------------------------------------

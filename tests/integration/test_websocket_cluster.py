@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 
 import pytest
-from cluster_kit import HEAL_S, READY_S, Cluster, wait_until
+from cluster_kit import HEAL_S, running, wait_until
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
@@ -19,13 +19,8 @@ ANSWER_S = 30.0
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    made = Cluster(tmp_path_factory.mktemp("websockets"))
-    made.start(READY_S)
-    try:
-        made.create_table()
+    with running(tmp_path_factory.mktemp("websockets")) as made:
         yield made
-    finally:
-        made.stop()
 
 
 class Socket:
