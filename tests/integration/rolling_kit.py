@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import select
 import threading
 from collections import Counter
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ RETRYABLE = frozenset({"PRIMARY_UNAVAILABLE", "NOT_READY", "RETRY_LATER"})
 
 
 class KeepingClient:
-    """One kept connection; a new one after an answer with `Connection: close`."""
+    """One kept connection; a new one after an answer with `Connection: close`, or when it was ended meanwhile."""
 
     def __init__(self, url, token):
         self._address = urlsplit(url)
@@ -26,6 +27,8 @@ class KeepingClient:
 
     def run(self, sql, *args):
         """Gives what became of a statement: one of the above, or the code of an error."""
+        if self._connection is not None and self._has_ended():
+            self.close()
         if self._connection is None and not self._connect():
             return REFUSED
         body = {"sql": sql, "args": [{"type": "text", "value": arg} for arg in args]}
@@ -43,6 +46,12 @@ class KeepingClient:
             return found["code"]
         result = found["results"][0]
         return OK if result["type"] == "ok" else result["error"]["code"]
+
+    def _has_ended(self):
+        """As pools of connections do: whether the node has ended the connection since the last answer."""
+        looking = select.poll()
+        looking.register(self._connection.sock, select.POLLIN)
+        return bool(looking.poll(0))
 
     def _connect(self):
         connection = http.client.HTTPConnection(self._address.hostname, self._address.port, timeout=30)
