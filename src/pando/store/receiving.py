@@ -20,7 +20,7 @@ from pando.errors import CorruptionError, NotReady, PandoError, StorageError
 from pando.replication import actions as act
 from pando.replication.entry import Entry
 from pando.replication.following_state import LocalLog
-from pando.replication.messages import Entries, Heartbeat, UpstreamMessage
+from pando.replication.messages import CaughtUp, Entries, Heartbeat, UpstreamMessage
 from pando.replication.receiver import Receiver
 from pando.store import applier_protocol as wire
 from pando.store.catalog import Catalog
@@ -92,7 +92,7 @@ class Upstream:
         self._heard_at = self._now()
         """When the upstream last said where all databases stand."""
         self._heard_of: dict[str, float] = {}
-        """When it last sent commits of a database."""
+        """When it last sent commits of a database, or said that there are no more."""
         self._told_ready = False
         self._told_reason = ""
 
@@ -247,7 +247,7 @@ class Upstream:
         for message in messages:
             if isinstance(message, Heartbeat):
                 self._heard_at = now
-            elif isinstance(message, Entries):
+            elif isinstance(message, Entries | CaughtUp):
                 self._heard_of[message.database] = now
             self.do(machine.receive(message, now))
         self._sync_dirty()
