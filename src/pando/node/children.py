@@ -43,6 +43,8 @@ PRELOADED: Final = (
     "pando.sql.ws_messages",
     "pando.api.token_routes",
     "pando.records.desk",
+    "pando.records.files.sweeping",
+    "pando.records.realtime.forgetting",
     "pando.api.records_app",
     "pando.api.records_changes",
     "pando.api.records_fetch",

@@ -370,11 +370,11 @@ def test_a_rule_is_asked_anew_when_another_change_came_in_between(site):
         def __getattr__(self, name):
             return getattr(engine, name)
 
-        async def write(self, statements):
+        async def write(self, statements, place=None):
             if not self.done:
                 self.done = True
                 await engine.write([Statement("update things set title = 'locked', tags = '[\"b\"]'")])
-            return await engine.write(statements)
+            return await engine.write(statements, place)
 
     site.desk.engine = Between()
     answer = site("PATCH", f"collections/things/records/{record['id']}", {"tags+": "c"})
