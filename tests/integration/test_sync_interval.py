@@ -26,6 +26,7 @@ def lag_s(nodes):
     return next(found["lag_s"] for found in status["databases"] if found["name"] == "data")
 
 
+@pytest.mark.full
 def test_a_replica_that_fetches_every_second_is_not_late_when_nothing_is_new(tmp_path, monkeypatch):
     monkeypatch.setenv("SYNC_INTERVAL", "1")
     with served_nodes(tmp_path) as nodes:
