@@ -53,6 +53,23 @@ def sql(text, *args):
     return Execute(Statement(text, args))
 
 
+LONG = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n"
+"""A statement that is for a thread."""
+
+
+def insert(value):
+    """For the table that `table` makes."""
+    return sql("INSERT INTO t VALUES (?)", value)
+
+
+async def table(db):
+    await db.ask(sql("CREATE TABLE t (v)"))
+
+
+async def values(db):
+    return [value for (value,) in await db.rows("SELECT v FROM t ORDER BY rowid")]
+
+
 def script(text):
     return Sequence(text)
 

@@ -3,25 +3,11 @@
 import asyncio
 
 import pytest
-from store_kit import foreign, image_of, opened_primary, run, sql
+from store_kit import LONG, foreign, image_of, insert, opened_primary, run, sql, table, values
 
 from pando.errors import NotReady, TransactionTimeout
 from pando.store.holds import Hold
 from pando.store.protocol import Ran
-
-LONG = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n"
-
-
-def insert(value):
-    return sql("INSERT INTO t VALUES (?)", value)
-
-
-async def table(db):
-    await db.ask(sql("CREATE TABLE t (v)"))
-
-
-async def values(db):
-    return [value for (value,) in await db.rows("SELECT v FROM t ORDER BY rowid")]
 
 
 def test_a_hold_waits_for_what_runs_and_starts_nothing(node):

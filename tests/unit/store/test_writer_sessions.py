@@ -3,25 +3,25 @@
 import asyncio
 import threading
 
-from store_kit import Client, image_of, opened_primary, run, script, sql, transaction, wait_until
+from store_kit import (
+    LONG,
+    Client,
+    image_of,
+    insert,
+    opened_primary,
+    run,
+    script,
+    sql,
+    table,
+    transaction,
+    values,
+    wait_until,
+)
 
 from pando.errors import NotReady, Overloaded, StatementTimeout, TransactionTimeout
 from pando.store.protocol import Ran
 
-LONG = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n"
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-
-
-def insert(value):
-    return sql("INSERT INTO t VALUES (?)", value)
-
-
-async def table(db):
-    await db.ask(sql("CREATE TABLE t (v)"))
-
-
-async def values(db):
-    return [value for (value,) in await db.rows("SELECT v FROM t ORDER BY rowid")]
 
 
 # -- order and the queue --
