@@ -3,6 +3,7 @@
 import asyncio
 import threading
 
+from store_kit import LONG as LONG_TEXT
 from store_kit import Client, foreign, opened_primary, run, sql, wait_until
 
 from pando.errors import NotReady, Overloaded, StatementTimeout
@@ -11,7 +12,7 @@ from pando.store.requests import Failure
 
 COUNT = sql("SELECT count(*) FROM t")
 ENDLESS = sql("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n")
-LONG = sql("WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000) SELECT count(*) FROM n")
+LONG = sql(LONG_TEXT)
 
 
 def counted(answer):

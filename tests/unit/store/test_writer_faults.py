@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from store_kit import Node, image_of, opened_primary, run, sql, wait_until
+from store_kit import Node, image_of, insert, opened_primary, run, sql, wait_until
 
 from pando import limits
 from pando.errors import Overloaded, StorageError
@@ -27,10 +27,6 @@ def node(tmp_path):
 
 async def healed(db):
     await wait_until(lambda: db.database.writer.trouble is None)
-
-
-def insert(value):
-    return sql("INSERT INTO t VALUES (?)", value)
 
 
 async def follows(db, image, directory):
